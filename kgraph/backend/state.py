@@ -1,0 +1,154 @@
+"""Settings, names and the learning phase."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+import kgraph.ir.ops as o
+from kgraph import cache
+from kgraph import phase as _phase
+from kgraph.config import settings
+from kgraph.errors import EngineError
+from kgraph.ir import origin
+from kgraph.ir.tensor import Tensor
+from kgraph.ir.types import FLOATS
+
+_uids: defaultdict[str, int] = defaultdict(int)
+_phase_tensor = Tensor(o.learning_phase())
+_legacy = {"weight_ordering": False, "manual_initialization": False}
+
+
+def backend() -> str:
+    """The name of the engine that functions run on, unless they name another.
+
+    >>> K.backend()
+    'numpy'
+    """
+    return settings.engine
+
+
+def epsilon() -> float:
+    """The fuzz factor of crossentropies, 1e-7 unless set."""
+    return settings.epsilon
+
+
+def set_epsilon(e: float) -> None:
+    """Set the fuzz factor, for what is built from now on."""
+    settings.epsilon = float(e)
+
+
+def floatx() -> str:
+    """The dtype of variables and placeholders that name none: 'float16', 'float32' or 'float64'."""
+    return settings.floatx
+
+
+def set_floatx(floatx: str) -> None:
+    """Set the default dtype, for what is built from now on. Raises ValueError for any but the three floats."""
+    if floatx not in FLOATS:
+        raise ValueError(f"floatx is one of {', '.join(map(repr, FLOATS))}, not {floatx!r}")
+    settings.floatx = str(floatx)
+
+
+def cast_to_floatx(x: Any) -> np.ndarray[Any, Any]:
+    """A NumPy array (not a tensor) of x in floatx; 0-d for a number.
+
+    >>> K.cast_to_floatx([1, 2])
+    array([1., 2.], dtype=float32)
+    """
+    return np.asarray(x, dtype=settings.floatx)
+
+
+def image_dim_ordering() -> str:
+    """'th' (channels before rows and columns) or 'tf' (after them)."""
+    return settings.image_dim_ordering
+
+
+def set_image_dim_ordering(dim_ordering: str) -> None:
+    """Set the order of image axes. Raises ValueError for any but 'th' and 'tf'."""
+    if dim_ordering not in ("th", "tf"):
+        raise ValueError(f"dim_ordering is 'th' or 'tf', not {dim_ordering!r}")
+    settings.image_dim_ordering = str(dim_ordering)
+
+
+def get_uid(prefix: str = "") -> int:
+    """1, 2, 3 ... for each prefix.
+
+    >>> K.get_uid("dense"), K.get_uid("dense")
+    (1, 2)
+    """
+    _uids[prefix] += 1
+    return _uids[prefix]
+
+
+def name_scope(name: str) -> AbstractContextManager[None]:
+    """What is built inside the block belongs to the scope, within the scopes around it; listings and errors show it.
+
+    >>> with K.name_scope("encoder"):
+    ...     y = K.tanh(x)
+    """
+    return origin.name_scope(name)
+
+
+def is_keras_tensor(x: Any) -> bool:
+    """Whether x bears the ``_keras_shape`` that Keras writes on its tensors."""
+    return hasattr(x, "_keras_shape")
+
+
+def legacy_weight_ordering() -> bool:
+    """Whether old weight files are read in their own order; False unless set. Kept for Keras, means nothing here."""
+    return _legacy["weight_ordering"]
+
+
+def set_legacy_weight_ordering(value: bool) -> None:
+    """Set what `legacy_weight_ordering` answers. Raises ValueError for anything but True and False."""
+    if value not in (True, False):
+        raise ValueError(f"legacy_weight_ordering is True or False, not {value!r}")
+    _legacy["weight_ordering"] = bool(value)
+
+
+def manual_variable_initialization(value: bool) -> None:
+    """Accepted for programs of the TensorFlow backend. Variables have their values from birth, so it changes nothing."""
+    _legacy["manual_initialization"] = bool(value)
+
+
+def learning_phase() -> Any:
+    """The learning phase: the int 0 (test) or 1 (train) while it is set, else a symbolic uint8 scalar, always the same one.
+
+    A function compiles a program for each phase, on first use. Unfed and unset, the phase is test.
+    Keras 1.x: there an unfed phase is an error.
+    """
+    return _phase_tensor if _phase.fixed is None else _phase.fixed
+
+
+def set_learning_phase(value: int) -> None:
+    """Fix the phase, 0 test or 1 train, for every function, built before or after; `clear_session` unsets it.
+
+    Raises: ValueError for any other value.
+    """
+    if value not in (0, 1):
+        raise ValueError(f"the learning phase is 0 (test) or 1 (train), not {value!r}")
+    _phase.fixed = int(value)
+
+
+def clear_session() -> None:
+    """Unset the learning phase, start `get_uid` anew and forget compiled programs.
+
+    Tensors, variables and functions go on working: there is no global graph to clear.
+    """
+    _phase.fixed = None
+    _uids.clear()
+    cache.clear()
+
+
+def get_session() -> Any:
+    """The session of the TensorFlow engine. Raises EngineError on any other engine, which has none."""
+    raise EngineError(f"the engine is {settings.engine}, and only tensorflow has a session").at("get_session")
+
+
+def set_session(session: Any) -> None:
+    """Use a session with the TensorFlow engine. Raises EngineError on any other engine, which has none."""
+    raise EngineError(f"the engine is {settings.engine}, and only tensorflow has a session").at("set_session")

@@ -1,0 +1,106 @@
+"""Computing what is known: constant sub-graphs, the arithmetic of known sizes, and branches whose condition is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import kgraph.ir.ops as o
+from kgraph.ir.node import Graph, Node
+from kgraph.ir.op import Op
+from kgraph.ir.origin import building
+from kgraph.ir.passes.record import Record
+from kgraph.ir.traverse import rebuilt, substitute
+from kgraph.ir.types import TensorType
+
+#: Elements; a constant that would be larger, and larger than what it is made of, is computed when the program runs.
+LARGEST = 4096
+
+
+def fold(graph: Graph, record: Record) -> Graph:
+    """Constants in the place of what is known before the program runs."""
+
+    def rebuild(node: Node, inputs: tuple[Node, ...]) -> Node:
+        made = rebuilt(node, inputs, lambda body: fold(body, record)) if inputs != node.inputs or node.op.bodies else node
+        before, building.origin = building.origin, node.origins[0]
+        try:
+            for rule, fold_one in _RULES:
+                folded = fold_one(made)
+                if folded is not None:
+                    record.note("fold", rule, made, folded)
+                    return folded
+        finally:
+            building.origin = before
+        return made
+
+    return graph.with_roots(substitute(graph.roots, {}, rebuild, every=True))
+
+
+def _branch(node: Node) -> Node | None:
+    """A branch whose condition is known is one of its sides."""
+    if node.op is o.switch and node.inputs[0].op is o.constant:
+        return node.inputs[1] if _value(node.inputs[0]) else node.inputs[2]
+    return None
+
+
+def _size(node: Node) -> Node | None:
+    """Sizes that are known are numbers."""
+    if node.op is o.shape and node.inputs[0].type.is_static:
+        return o.constant_of(np.array(node.inputs[0].type.shape, "int32"))
+    if node.op in _SIZES:
+        known = o.static_int(node)
+        return None if known is None else o.scalar(known, node.dtype)
+    return None
+
+
+def _dynamic_size(node: Node) -> Node | None:
+    """A symbolic size that is known goes from the inputs into the attrs, and the type gets more precise."""
+    if node.op.sized is None:
+        return None
+    attrs = dict(node.attrs)
+    entries = list(attrs[node.op.sized])
+    holes = [i for i, entry in enumerate(entries) if entry is None]
+    split = len(node.inputs) - len(holes)
+    kept = []
+    for hole, size in zip(holes, node.inputs[split:], strict=True):
+        known = o.static_int(size)
+        if known is None:
+            kept.append(size)
+        else:
+            entries[hole] = known
+    if len(kept) == len(holes):
+        return None
+    attrs[node.op.sized] = tuple(entries)
+    return node.op(*node.inputs[:split], *kept, **attrs)
+
+
+def _constant(node: Node) -> Node | None:
+    """An op over constants is a constant."""
+    meaning = node.op.numpy
+    if meaning is None or node.op.source or node.op.effect or node.op in _NOT_COMPUTED:
+        return None
+    if not node.inputs or not all(i.op is o.constant for i in node.inputs) or node.type.__class__ is not TensorType:
+        return None
+    size = node.type.size
+    if size is None or size > max(LARGEST, *(i.type.size or 0 for i in node.inputs)):
+        return None
+    with np.errstate(all="ignore"):
+        try:
+            value = np.asarray(meaning(*map(_value, node.inputs), **dict(node.attrs)))
+        except (ValueError, IndexError, ZeroDivisionError):
+            return None  # the program raises it, in the call, where it can be told from an error of kgraph's own
+    return o.constant_of(value)
+
+
+def _value(node: Node) -> Any:
+    return node.attrs[0][1].array
+
+
+_SIZES: tuple[Op, ...] = (o.size, o.index)
+# An identity is asked for as a node of its own; a branch is folded by its condition alone.
+_NOT_COMPUTED: tuple[Op, ...] = (o.identity, o.switch, o.cond, o.item)
+_RULES: tuple[tuple[str, Callable[[Node], Node | None]], ...] = (
+    ("branch", _branch), ("size", _size), ("dynamic_size", _dynamic_size), ("constant", _constant),
+)  # fmt: skip

@@ -1,0 +1,51 @@
+"""Meeting the engine: an op that it has no rule for is expanded into simpler ones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import kgraph.ir.ops as o
+from kgraph.errors import GraphError, MissingRule
+from kgraph.ir.node import Graph, Node, describe
+from kgraph.ir.op import Op
+from kgraph.ir.origin import originating
+from kgraph.ir.passes.record import Record
+from kgraph.ir.traverse import rebuilt, substitute
+
+#: An expansion may use ops that are expanded in their turn; more rounds than this is a circle.
+MOST_ROUNDS = 20
+
+
+def legalise(graph: Graph, record: Record, rules: Collection[Op]) -> Graph:
+    """The graph in ops that have rules. Raises MissingRule naming the op and the K function that used it."""
+    for _ in range(MOST_ROUNDS):
+        changed = False
+
+        def rebuild(node: Node, inputs: tuple[Any, ...]) -> Any:
+            nonlocal changed
+            if node.op is o.item and isinstance(inputs[0], tuple):
+                return inputs[0][node.attr("index")]  # of an op with several results that has been expanded
+            if node.op.source or node.op in rules:
+                return rebuilt(node, inputs, lambda body: legalise(body, record, rules))
+            if node.op.expand is None:
+                raise missing_rule(node)
+            changed = True
+            with originating(node.origins[0]):
+                made = node.op.expand(*inputs, **dict(node.attrs))
+            record.note("legalise", "expand", node, made[0] if isinstance(made, tuple) else made)
+            return made
+
+        graph = graph.with_roots(substitute(graph.roots, {}, rebuild, every=True))
+        if not changed:
+            return graph
+    raise GraphError(f"expanding the ops that the engine has no rule for came to no end in {MOST_ROUNDS} rounds")
+
+
+def missing_rule(node: Node) -> MissingRule:
+    error = MissingRule(
+        f"the engine has no rule for the op {node.op.name}, and it has no expansion into simpler ops",
+        hint="use another engine, or give the engine a rule",
+    )
+    error.at(node.origin.function, [f"node: {describe(node)}"], str(node.origin))
+    return error

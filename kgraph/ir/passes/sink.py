@@ -1,0 +1,115 @@
+"""Filling branches: what only one side of a ``switch`` needs moves into the body of a ``cond``, and runs only when it is taken.
+
+Switches of one condition that do not wait for one another share a cond. One that waits for the result of another (a gradient
+for its forward value, say) gets a later cond; what both need of one side is computed in the first and handed on as an extra
+result, which the other side leaves absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import kgraph.ir.ops as o
+from kgraph.ir.body import close
+from kgraph.ir.guards import Guard, guards
+from kgraph.ir.node import Graph, Node
+from kgraph.ir.origin import originating
+from kgraph.ir.passes.record import Record
+from kgraph.ir.traverse import rebuilt, substitute, toposort
+
+
+def sink(graph: Graph, record: Record) -> Graph:
+    """The graph with its branches filled, within bodies too."""
+    order = toposort(graph.roots)
+    sides = guards(order, graph.roots)
+    if not sides:
+        if not any(node.op.bodies for node in order):
+            return graph
+        inside = substitute(graph.roots, {}, lambda n, inputs: rebuilt(n, inputs, lambda body: sink(body, record)), every=True)
+        return graph.with_roots(inside)
+    return _Sinking(order, sides, record).run(graph)
+
+
+class _Sinking:
+    """One level of branches: the bodies that it makes are sunk in their turn."""
+
+    def __init__(self, order: Sequence[Node], sides: dict[Node, Guard | None], record: Record):
+        self.order, self.record = order, record
+        # The outermost branch that each node belongs to; branches within that are the business of its body.
+        self.within: dict[Node, Guard] = {
+            node: guard.first for node, guard in sides.items() if guard and node.op is not o.constant
+        }
+        self.made: dict[Node, Node] = {}
+
+    def run(self, graph: Graph) -> Graph:
+        stages, groups = self._schedule()
+        for stage in range(max(stages, default=0) + 1):
+            for node in stages.get(stage, ()):
+                if node not in self.made:
+                    inputs = tuple([self.made[i] for i in node.inputs])
+                    self.made[node] = rebuilt(node, inputs, lambda body: sink(body, self.record))
+            for members, wanted in groups.get(stage, {}).values():
+                self._build_cond(members, wanted)
+        return graph.with_roots([self.made[root] for root in graph.roots])
+
+    def _schedule(self) -> tuple[dict[int, list[Node]], dict[int, dict[Node, tuple[list[Node], list[Node]]]]]:
+        """What is computed when. Stage n holds the plain nodes that wait for n conds in a row, then the conds over these.
+
+        Returns: stage -> plain nodes; stage -> condition -> (nodes inside, results wanted: switches, and nodes inside that
+        later stages use).
+        """
+        stage: dict[Node, int] = {}
+        plain: dict[int, list[Node]] = {}
+        groups: dict[int, dict[Node, tuple[list[Node], list[Node]]]] = {}
+        handed_on: set[Node] = set()
+        for node in self.order:
+            own = self.within.get(node)
+            level = 0 if own is None else stage[own.condition]
+            for i in node.inputs:
+                outer_result = i in self.within and own is None  # node is a switch that ends the side of i
+                level = max(level, stage[i] + outer_result)
+            stage[node] = level
+            if own is not None:
+                condition = own.condition
+                groups.setdefault(level, {}).setdefault(condition, ([], []))[0].append(node)
+                for i in node.inputs:
+                    if i in self.within and stage[i] < level and i not in handed_on:
+                        handed_on.add(i)
+                        groups[stage[i]][condition][1].append(i)
+                continue
+            plain.setdefault(level, []).append(node)
+            if node.op is o.switch and any(i in self.within for i in node.inputs[1:]):
+                condition = node.inputs[0]
+                groups.setdefault(level - 1, {}).setdefault(condition, ([], []))[1].append(node)
+                for i in node.inputs[1:]:
+                    # A side that was ready earlier is handed on to the cond that this switch belongs to.
+                    if i in self.within and stage[i] < level - 1 and i not in handed_on:
+                        handed_on.add(i)
+                        groups[stage[i]][condition][1].append(i)
+        return plain, groups
+
+    def _build_cond(self, members: Sequence[Node], wanted: Sequence[Node]) -> None:
+        """One cond: its bodies of the members of each side, its results the switches and what is handed on."""
+        first = wanted[0]
+        condition = self.within[first].condition if first in self.within else first.inputs[0]
+        results: dict[bool, list[Node]] = {True: [], False: []}
+        for node in wanted:
+            own = self.within.get(node)
+            for side in (True, False):
+                if own is None:
+                    results[side].append(node.inputs[1 if side else 2])
+                else:
+                    results[side].append(node if own.side is side else o.absent(type=node.type))
+        inside = set(members)
+        used = [i for node in members for i in node.inputs] + results[True] + results[False]
+        captures = list(dict.fromkeys(i for i in used if i not in inside and i.op is not o.constant and i.op is not o.absent))
+        with originating(first.origins[0]):
+            bodies = []
+            for side in (True, False):
+                body, _ = close(results[side], [node for node in members if self.within[node].side is side], captures)
+                bodies.append(sink(body, self.record))
+            made = o.cond(self.made[condition], *[self.made[i] for i in captures], then=bodies[0], orelse=bodies[1])
+            for position, node in enumerate(wanted):
+                self.made[node] = o.item(made, index=position)
+                if node not in self.within:
+                    self.record.note("sink", "switch", node, self.made[node])

@@ -1,0 +1,129 @@
+"""Sizes that are unknown while a graph is built, checked once for each set of sizes that it is called with.
+
+The check runs the type rules again, with the sizes of the values given in the place of the unknown ones: what they would
+have refused while the graph was built, they refuse now. Two unknown sizes that meet element by element have to be equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import kgraph.ir.ops as o
+from kgraph.errors import KGraphError, ShapeError
+from kgraph.ir.node import Node
+from kgraph.ir.types import Shape, TensorType, is_tuple, show_shape
+
+
+class SizeCheck:
+    """The check of one graph.
+
+    Args:
+      order: its nodes, inputs before users.
+
+    Attributes:
+      needed: False if every size is known: then there is nothing to check.
+    """
+
+    def __init__(self, order: Sequence[Node]):
+        # Only what an unknown size can reach is gone through again.
+        self.loose = [node for node in order if node.inputs and not _settled(node)]
+        self.needed = bool(self.loose)
+        self.order = order
+
+    def __call__(self, given: Mapping[Node, Shape]) -> None:
+        """Raises ShapeError, naming operands and line, where the sizes given do not go together."""
+        types: dict[Node, Any] = {node: node.type.with_shape(shape) for node, shape in given.items()}
+        values: dict[Node, Any] = {}
+        for node in self.loose:
+            inputs = [types.get(i, i.type) for i in node.inputs]
+            if node.op.broadcasts:
+                _check_equal(node, inputs)
+            types[node] = _real_type(node, inputs, values)
+            _note_value(node, inputs, values)
+
+
+def _settled(node: Node) -> bool:
+    return all(not is_tuple(i.type) and i.type.is_static for i in node.inputs) and node.op.sized is None
+
+
+def _check_equal(node: Node, inputs: Sequence[TensorType]) -> None:
+    """Sizes that meet are equal, but for those that were 1 when the graph was built: only these are stretched."""
+    rank = max(len(type.shape) for type in inputs)
+    for axis in range(-rank, 0):
+        found: int | None = None
+        for built, real in zip(node.inputs, inputs, strict=True):
+            if -axis > len(real.shape) or built.type.shape[axis] == 1:
+                continue
+            size = real.shape[axis]
+            if size is not None and found is not None and size != found:
+                raise ShapeError(
+                    f"sizes differ at run time on axis {axis}: {found} != {size}",
+                    hint="both sizes were unknown while the graph was built, and have to be equal in each call",
+                ).at(node.origin.function, _operands(node, inputs), str(node.origin))
+            found = size if found is None else found
+
+
+def _operands(node: Node, inputs: Sequence[TensorType]) -> list[str]:
+    lines = node.op.describe_operands(node.inputs)
+    return [f"{line}  (here {show_shape(type.shape)})" for line, type in zip(lines, inputs, strict=True)]
+
+
+def _real_type(node: Node, inputs: Sequence[TensorType], values: Mapping[Node, Any]) -> Any:
+    attrs = dict(node.attrs)
+    if node.op.sized is not None:
+        entries = list(attrs[node.op.sized])
+        holes = [i for i, entry in enumerate(entries) if entry is None]
+        filled = node.inputs[len(node.inputs) - len(holes) :] if holes else ()
+        for hole, size in zip(holes, filled, strict=True):
+            value = _known_value(size, values)
+            if value is None:
+                return node.type  # a size that is computed from values: the program itself finds out
+            entries[hole] = int(value)
+        attrs[node.op.sized] = tuple(entries)
+        inputs = inputs[: len(inputs) - len(holes)] if holes else inputs
+    try:
+        return node.op.type_rule(*inputs, **attrs)
+    except KGraphError as error:
+        raise error.at(node.origin.function, _operands(node, inputs), str(node.origin)) from None
+
+
+def _known_value(node: Node, values: Mapping[Node, Any]) -> Any:
+    return node.attrs[0][1].array if node.op is o.constant else values.get(node)
+
+
+def _note_value(node: Node, inputs: Sequence[TensorType], values: dict[Node, Any]) -> None:
+    """Remember the value of what is computed from sizes alone."""
+    if is_tuple(node.type) or node.type.dtype not in ("int32", "int64") or node.ndim > 1:
+        return
+    if node.op is o.shape or node.op is o.size:
+        if inputs[0].is_static:
+            shape = inputs[0].shape
+            kept = shape if node.op is o.shape else [shape[axis] for axis in node.attr("axes")]
+            values[node] = np.array(kept, "int32") if node.op is o.shape else np.int32(np.prod(np.array(kept, "int64")))
+        return
+    operands = [_known_value(i, values) for i in node.inputs]
+    if node.op.numpy is not None and operands and all(value is not None for value in operands):
+        values[node] = node.op.numpy(*operands, **dict(node.attrs))
+
+
+def sized_by_values(order: Sequence[Node]) -> set[Node]:
+    """The nodes with a size that no `SizeCheck` knows: it is computed from values, not from sizes. The program checks these."""
+    from_sizes: set[Node] = set()  # nodes whose values follow from sizes alone
+    found: set[Node] = set()
+    for node in order:
+        if (
+            node.op is o.constant
+            or ((node.op is o.shape or node.op is o.size) and node.inputs[0] not in found)
+            or (node.inputs and all(i in from_sizes for i in node.inputs))
+        ):
+            from_sizes.add(node)
+        if not is_tuple(node.type) and node.type.is_static:
+            continue
+        holes = node.attr(node.op.sized).count(None) if node.op.sized else 0
+        sizes = node.inputs[len(node.inputs) - holes :] if holes else ()
+        if any(i in found for i in node.inputs) or any(size not in from_sizes for size in sizes):
+            found.add(node)
+    return found

@@ -1,0 +1,86 @@
+"""What a well-formed graph is. Tests run this after every pass; `K.function` runs the part that a user can break."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import kgraph.ir.ops as o
+from kgraph.errors import GraphError
+from kgraph.ir.body import Parameter
+from kgraph.ir.node import Constant, Graph, Identity, Node, describe
+from kgraph.ir.op import OPS
+from kgraph.ir.traverse import toposort
+from kgraph.ir.types import TensorType
+
+_ATTR_TYPES = (bool, int, str, type(None), tuple, TensorType, Constant, Identity, Graph)
+
+
+def verify(graph: Graph) -> None:
+    """Raises GraphError, naming the node, for a graph that breaks a rule of the graph.
+
+    The rules: ops are in the table; the type of each node is what its type rule says; attrs are of the kinds that can be
+    hashed, compared and saved; inputs are distinct sources or cut points; targets of updates are distinct variables, and new
+    values have their type; bodies are closed, positional, and well-formed themselves.
+    """
+    pending: list[tuple[Graph, Node | None]] = [(graph, None)]
+    while pending:
+        checked, owner = pending.pop()
+        if len(set(checked.inputs)) != len(checked.inputs):
+            raise _broken("an input is named twice", owner)
+        order = toposort((*checked.roots, *checked.inputs), stop=checked.inputs)
+        for node in order:
+            _check_node(node)
+            pending += [(value, node) for _, value in node.attrs if isinstance(value, Graph)]
+        if owner is None:
+            _check_updates(checked)
+        else:
+            _check_closed(checked, order, owner)
+
+
+def _check_node(node: Node) -> None:
+    if OPS.get(node.op.name) is not node.op:
+        raise _broken("the op is not in the table", node)
+    for name, value in node.attrs:
+        if not all(type(part) in _ATTR_TYPES or isinstance(part, Identity) for part in _parts(value)):
+            raise _broken(f"the attr {name} is a {type(value).__name__}, {value!r}", node)
+    if node.op.infer(node.inputs, node.attrs) is not node.type:
+        raise _broken("the type is not what the type rule says", node)
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return [part for item in value for part in _parts(item)] if type(value) is tuple else [value]
+
+
+def _check_updates(graph: Graph) -> None:
+    targets = [variable for variable, _ in graph.updates]
+    if len(set(targets)) != len(targets):
+        raise _broken("a variable is updated twice", next(t for t in targets if targets.count(t) > 1))
+    for variable, value in graph.updates:
+        if variable.op is not o.variable:
+            raise _broken("the target of an update is no variable", variable)
+        if variable.dtype != value.dtype or variable.ndim != value.ndim:
+            raise _broken(f"the new value of {describe(variable)} is of another type", value)
+
+
+def _check_closed(body: Graph, order: Iterable[Node], owner: Node) -> None:
+    for position, parameter in enumerate(body.inputs):
+        if parameter.op is not o.param or parameter.attr("index") != position:
+            raise _broken(f"parameter {position} of a body is not positional", owner)
+    for node in order:
+        if node.op.source and node not in body.inputs and node.op not in (o.constant, o.absent):
+            what = (
+                "a parameter of another body"
+                if node.op is o.param and isinstance(node.attr("index"), Parameter)
+                else "an outer value"
+            )
+            raise _broken(f"a body reads {what}, {describe(node)}, that is no input of it", owner)
+    if body.updates:
+        raise _broken("a body has updates", owner)
+
+
+def _broken(message: str, node: Node | None) -> GraphError:
+    error = GraphError(message)
+    if node is not None:
+        error.at("verify", [f"node: {describe(node)}"], str(node.origin))
+    return error

@@ -1,0 +1,406 @@
+"""Writing a graph as Python source over NumPy: a statement per node, values freed after their last use.
+
+A value that nothing else reads any more is written over in place. Source is cut into functions of about a thousand
+statements, with names of their own, so that repeated parts of a graph have the same text and are compiled once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from types import CodeType, TracebackType
+from typing import Any
+
+import numpy as np
+
+import kgraph.ir.ops as o
+from kgraph.errors import ShapeError
+from kgraph.ir.node import Constant, Graph, Node
+from kgraph.ir.sizes import sized_by_values
+from kgraph.ir.traverse import toposort
+
+#: Statements in one function.
+CHUNK = 1000
+
+#: Ops whose result is an array of its own, besides the ufuncs. Any other may return a view of an operand.
+_FRESH = {
+    o.matmul, o.where, o.sigmoid, o.softplus, o.relu, o.softmax, o.log_softmax, o.sum, o.prod, o.max, o.min, o.argmax, o.argmin,
+    o.logsumexp, o.cumsum, o.cumprod, o.gather, o.scatter_add, o.scatter_index, o.pick, o.unpick, o.one_hot, o.concatenate,
+    o.random_uniform, o.random_normal, o.softmax_crossentropy, o.sigmoid_crossentropy,
+}  # fmt: skip
+
+#: Views of the whole operand: handing one out needs no copy if nobody else has the operand.
+_WHOLE_VIEWS = {o.reshape, o.expand_dims, o.squeeze, o.transpose, o.identity, o.stop_gradient, o.print_}
+
+#: Ops that pass their operand on.
+_ALIASES = {o.identity, o.stop_gradient}
+
+#: Ops that stretch an operand; element-wise ops stretch by themselves.
+_STRETCHES = {o.broadcast_like, o.broadcast_to}
+
+_SYMBOLS = {o.add: "+", o.subtract: "-", o.multiply: "*", o.divide: "/", o.matmul: "@"}
+
+
+class NumpyProgram:
+    """The program of a graph.
+
+    Called with the values of the graph's inputs it returns those of its roots, none of which shares memory with an input, a
+    constant or another result.
+
+    Args:
+      quiet: without NumPy's warnings: NaN and infinity are values like any other here. The bodies of a program are called
+        within its own quiet.
+
+    Attributes:
+      source: its text.
+      call: the function itself.
+    """
+
+    def __init__(self, graph: Graph, quiet: bool = True):
+        plan = _Plan(graph)
+        bodies = {
+            (number, name): NumpyProgram(node.attr(name), quiet=False)
+            for number, node in enumerate(plan.order)
+            if node not in plan.given
+            for name in node.op.bodies
+        }
+        count = len(plan.order)
+        self._bodies = bodies
+        self._chunks = [
+            _Chunk(plan, bodies, start, start + CHUNK, quiet and count <= CHUNK) for start in range(0, max(count, 1), CHUNK)
+        ]
+        self.call = self._chunks[0].function if count <= CHUNK else _driver(plan, self._chunks, quiet)
+        self.source: str = "\n\n".join([chunk.text for chunk in self._chunks] + [body.source for body in bodies.values()])
+
+    def __call__(self, *values: Any) -> Sequence[Any]:
+        return self.call(*values)
+
+    def locate(self, trace: TracebackType | None) -> list[tuple[str, int]]:
+        """Where in the graph an exception arose, from the outermost body to the innermost: the attr that holds the body ("" for
+        the graph itself), and the number of the node in its order. Empty if it arose elsewhere."""
+        found: list[tuple[str, int]] = []
+        expected = {"": self}
+        running: _Chunk | None = None
+        while trace is not None:
+            code = trace.tb_frame.f_code
+            if code.co_name == "run_chunks":
+                running = trace.tb_frame.f_locals["chunk"]
+            for attr, program in expected.items():
+                chunk = running or program._chunks[0]
+                if code is chunk.code:
+                    number = chunk.numbers[trace.tb_lineno - 1]
+                    found.append((attr, number))
+                    expected = {name: body for (n, name), body in program._bodies.items() if n == number}
+                    running = None
+                    break
+            trace = trace.tb_next
+        return found
+
+
+class _Plan:
+    """What holds for the whole graph: who reads what last, who owns which memory, what needs no statement."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.order = toposort(graph.roots, stop=graph.inputs)
+        self.given = set(graph.inputs)
+        self.number = {node: number for number, node in enumerate(self.order)}
+        self.number.update(dict.fromkeys(graph.inputs, -1))
+        self.stands_for = self._resolve()
+        self.owners = self._own()
+        self.loose = sized_by_values(self.order)
+        # The number of the last node that reads a value, and of the last that reads the memory of an owner, in whatever
+        # value. What has results to give is read after all nodes.
+        self.last_use: dict[Node, int] = {}
+        self.last_touch: dict[Node, int] = {}
+        for number, node in enumerate(self.order):
+            for value in self.read_by(node):
+                self._use(value, number)
+        for root in graph.roots:
+            self._use(self.value(root), len(self.order))
+
+    def value(self, node: Node) -> Node:
+        """The node whose value this one's is."""
+        return self.stands_for.get(node, node)
+
+    def read_by(self, node: Node) -> list[Node]:
+        """The values that the statement of a node reads, operand by operand."""
+        if node in self.given or node in self.stands_for:
+            return []
+        return [self.value(i) for i in node.inputs]
+
+    def is_constant(self, node: Node) -> bool:
+        return node.op is o.constant and node not in self.given
+
+    def _use(self, value: Node, number: int) -> None:
+        self.last_use[value] = number
+        for owner in self.owners[value]:
+            self.last_touch[owner] = number
+
+    def _resolve(self) -> dict[Node, Node]:
+        """Nodes without a statement of their own -> the value that stands for them."""
+        users: dict[Node, list[Node]] = {node: [] for node in self.order if node.op in _STRETCHES and node not in self.given}
+        if users:
+            for node in self.order:
+                for i in node.inputs:
+                    if i in users:
+                        users[i].append(node)
+            for root in self.graph.roots:
+                users.pop(root, None)
+        found: dict[Node, Node] = {}
+        for node in self.order:
+            if node in self.given:
+                continue
+            if node.op in _ALIASES or (node in users and all(_stretches(user, node) for user in users[node])):
+                found[node] = found.get(node.inputs[0], node.inputs[0])
+        return found
+
+    def _own(self) -> dict[Node, tuple[Node, ...]]:
+        """Value -> the values in whose memory it may be. A scalar is in none: NumPy hands those on by value."""
+        found: dict[Node, tuple[Node, ...]] = {node: (node,) for node in self.given}
+        for node in self.order:
+            if node in self.given or node in self.stands_for:
+                continue
+            if node.op is o.constant or _makes_own(node):
+                found[node] = (node,) if node.ndim else ()
+            else:
+                found[node] = tuple(dict.fromkeys(owner for i in node.inputs for owner in found[self.value(i)]))
+        return found
+
+    def may_overwrite(self, number: int, operand: int) -> bool:
+        """Whether the result of a node may be written over one of its operands."""
+        node = self.order[number]
+        value = self.value(node.inputs[operand])
+        return (
+            value not in self.given
+            and value.op is not o.constant
+            and _makes_own(value)
+            and self.last_touch[value] == number
+            and value.type.dtype == node.type.dtype
+            and _fits(value, node)
+            and sum(value in self.owners[other] for other in {self.value(i) for i in node.inputs}) == 1
+        )
+
+
+def _makes_own(node: Node) -> bool:
+    """Whether the result is never in the memory of an operand."""
+    return node.op in _FRESH or isinstance(node.op.numpy, np.ufunc)
+
+
+def _fits(operand: Node, result: Node) -> bool:
+    """Whether an operand of an element-wise op has the shape of its result: no axis of it is stretched."""
+    shape, wanted = operand.type.shape, result.type.shape
+    return len(shape) == len(wanted) and all(size != 1 or other == 1 for size, other in zip(shape, wanted, strict=True))
+
+
+def _stretches(user: Node, operand: Node) -> bool:
+    """Whether a user stretches the operand as far by itself: it has another operand of its result's full shape."""
+    return user.op.broadcasts and any(i.op not in _STRETCHES and _fits(i, user) for i in user.inputs if i is not operand)
+
+
+class _Chunk:
+    """One function: the statements of the nodes from start to stop.
+
+    Attributes:
+      takes: the values that it is called with, in order.
+      gives: the values that it returns for later chunks; the last chunk returns the results of the program instead.
+      numbers: line, from 0 -> number of the node.
+    """
+
+    def __init__(self, plan: _Plan, bodies: dict[tuple[int, str], NumpyProgram], start: int, stop: int, quiet: bool):
+        self.plan, self.bodies, self.start, self.stop = plan, bodies, start, stop
+        self.last = stop >= len(plan.order)
+        self.names: dict[Node, str] = {}
+        self.space: dict[str, Any] = {"array": np.array, "errstate": np.errstate, "same_sizes": _same_sizes}
+        self._spare: list[str] = []
+        self._fixed: dict[Any, str] = {}
+        self._count = 0
+        nodes = [node for node in plan.order[start:stop] if node not in plan.given and node not in plan.stands_for]
+        self.takes = self._taken(nodes)
+        self.names.update({value: f"a{i}" for i, value in enumerate(self.takes)})
+        end = len(plan.order)
+        self.gives = (
+            [] if self.last else [node for node in nodes if plan.last_use.get(node, -1) >= stop and node.op is not o.constant]
+        )
+        lines, self.numbers = [f"def program({', '.join(self.names.values())}):"], [start]
+        indent = "    "
+        if quiet:
+            lines.append('    with errstate(all="ignore"):')
+            self.numbers.append(start)
+            indent = "        "
+        for node in nodes:
+            if not plan.is_constant(node):
+                number = plan.number[node]
+                for line in self._statement(number, node):
+                    lines.append(indent + line)
+                    self.numbers.append(number)
+        returned = self._results() if self.last else [self.names[node] for node in self.gives]
+        lines.append(f"{indent}return ({', '.join(returned)}{',' if len(returned) == 1 else ''})")
+        self.numbers.append(min(stop, end) - 1)
+        self.text = "\n".join(lines)
+        self.code = _compiled(self.text)
+        space: dict[str, Any] = {"__builtins__": {}, **self.space}
+        exec(self.code, space)  # defines the function: the text is ours, made of op names and numbers
+        self.function = space.pop("program")  # its globals do not name it: no cycle keeps the constants alive
+        self.code = self.function.__code__
+        del self.plan, self.bodies, self.names, self.space, self._fixed, self._spare
+
+    def _taken(self, nodes: Sequence[Node]) -> list[Node]:
+        if self.start == 0 and self.last:
+            return list(self.plan.graph.inputs)
+        inside = set(nodes)
+        read = [value for node in nodes for value in self.plan.read_by(node)]
+        if self.last:
+            read += [self.plan.value(root) for root in self.plan.graph.roots]
+        return list(dict.fromkeys(value for value in read if value not in inside and not self.plan.is_constant(value)))
+
+    # ------------------------------------------------------------------------------------------------ statements
+
+    def _statement(self, number: int, node: Node) -> list[str]:
+        plan = self.plan
+        values = plan.read_by(node)
+        operands = [self._name(value) for value in values]
+        dying = [v for v in dict.fromkeys(values) if plan.last_use[v] == number and self.names.get(v, "a").startswith("v")]
+        lines = []
+        if node.op.broadcasts and any(v in plan.loose for v in values):
+            shapes = self._fix(tuple(i.type.shape for i in node.inputs))
+            lines.append(f"same_sizes({shapes}, {', '.join(operands)})")
+        if node.op is o.cond:
+            target = self._target(node, dying)
+            for word, name in (("if " + operands[0], "then"), ("else", "orelse")):
+                body = self._fix(self.bodies[number, name].call)
+                lines += [f"{word}:", f"    {target} = {body}({', '.join(operands[1:])})"]
+        else:
+            expression = self._expression(number, node, operands)
+            target = self._target(node, dying)
+            lines.append(f"{target} = {expression}")
+        dead = [self.names.pop(value) for value in dying]
+        self._spare += [name for name in dead if name != target]
+        if dead := [name for name in dead if name != target]:
+            lines.append(f"del {', '.join(dead)}")
+        self.names[node] = target
+        if node not in plan.last_use:  # an effect whose result nobody reads
+            self._spare.append(self.names.pop(node))
+        return lines
+
+    def _target(self, node: Node, dying: Sequence[Node]) -> str:
+        """A name for the result: that of an operand that dies here, one that is free, or a new one."""
+        if dying:
+            return self.names[dying[0]]
+        if self._spare:
+            return self._spare.pop()
+        self._count += 1
+        return f"v{self._count - 1}"
+
+    def _expression(self, number: int, node: Node, operands: list[str]) -> str:
+        op = node.op
+        if isinstance(op.numpy, np.ufunc) and op is not o.matmul and node.ndim:
+            for position in range(len(node.inputs)):
+                if self.plan.may_overwrite(number, position):
+                    return f"{self._function(op)}({', '.join([*operands, operands[position]])})"
+        if op in _SYMBOLS:
+            return f"{operands[0]} {_SYMBOLS[op]} {operands[1]}"
+        if op is o.transpose:
+            perm = node.attr("perm")
+            return f"{operands[0]}.T" if perm == tuple(range(node.ndim))[::-1] else f"{operands[0]}.transpose({perm})"
+        if op is o.reshape and None not in node.attr("shape"):
+            return f"{operands[0]}.reshape({node.attr('shape')})"
+        if op is o.sum and node.type.is_float and node.inputs[0].ndim:
+            axis = node.attr("axis")
+            self.space["add_reduce"] = np.add.reduce
+            return f"add_reduce({operands[0]}, {axis[0] if len(axis) == 1 else axis}, None, None, {node.attr('keepdims')})"
+        if op is o.item:
+            return f"{operands[0]}[{node.attr('index')}]"
+        attrs = [f"{name}={self._fix(value)}" for name, value in node.attrs]
+        return f"{self._function(op)}({', '.join(operands + attrs)})"
+
+    def _results(self) -> list[str]:
+        """The expressions of the results: a copy where another result, an input or a constant has the same memory."""
+        taken: set[Node] = set()
+        found = []
+        for root in self.plan.graph.roots:
+            value = self.plan.value(root)
+            owners = self.plan.owners[value]
+            own = (
+                value.ndim > 0
+                and not any(owner in taken or owner in self.plan.given or owner.op is o.constant for owner in owners)
+                and (owners == (value,) or value.op in _WHOLE_VIEWS)
+                and owners != ()
+            )
+            stretched = root is not value and not _fits(value, root)
+            taken.update(owners)
+            found.append(self._name(value) if own and not stretched else f"array({self._name(value)})")
+        return found
+
+    # ------------------------------------------------------------------------------------------------ names
+
+    def _name(self, value: Node) -> str:
+        return self._fix(value.attrs[0][1]) if self.plan.is_constant(value) else self.names[value]
+
+    def _function(self, op: Any) -> str:
+        self.space[op.name] = op.numpy
+        return op.name
+
+    def _fix(self, value: Any) -> str:
+        """The spelling of an attr; a name for what has none."""
+        if (
+            value is None
+            or type(value) in (bool, int, str)
+            or (type(value) is tuple and all(type(v) in (bool, int, str, type(None)) for v in value))
+        ):
+            return repr(value)
+        name = self._fixed.get(value)
+        if name is None:
+            name = self._fixed[value] = f"c{len(self._fixed)}"
+            self.space[name] = value.array if isinstance(value, Constant) else value
+        return name
+
+
+def _driver(plan: _Plan, chunks: Sequence[_Chunk], quiet: bool) -> Any:
+    """The function that runs one chunk after another; values that they share are kept in slots between them."""
+    slots: dict[Node, int] = {node: i for i, node in enumerate(plan.graph.inputs)}
+    for chunk in chunks:
+        for value in chunk.gives:
+            slots[value] = len(slots)
+    ends: dict[int, list[int]] = {}
+    for value, slot in slots.items():
+        ends.setdefault(min(plan.last_use.get(value, 0), len(plan.order) - 1) // CHUNK, []).append(slot)
+    rows = [
+        (chunk, chunk.function, [slots[v] for v in chunk.takes], [slots[v] for v in chunk.gives], ends.get(i, []))
+        for i, chunk in enumerate(chunks)
+    ]
+    for chunk in chunks:
+        del chunk.takes, chunk.gives
+    count = len(slots)
+
+    def run_chunks(*values: Any) -> Sequence[Any]:
+        env: list[Any] = [*values, *([None] * (count - len(values)))]
+        del values
+        results: Sequence[Any] = ()
+        for chunk, function, takes, gives, dead in rows:  # noqa: B007  # locate reads chunk from the frame
+            results = function(*[env[i] for i in takes])
+            for i, value in zip(gives, results, strict=False):
+                env[i] = value
+            for i in dead:
+                env[i] = None
+        return results
+
+    def run_quietly(*values: Any) -> Sequence[Any]:
+        with np.errstate(all="ignore"):
+            return run_chunks(*values)
+
+    return run_quietly if quiet else run_chunks
+
+
+def _same_sizes(built: Sequence[tuple[int | None, ...]], *values: Any) -> None:
+    """Raises ShapeError if sizes that meet differ. What was built as 1 is stretched."""
+    rank = max(map(len, built))
+    for axis in range(-rank, 0):
+        sizes = {np.shape(v)[axis] for shape, v in zip(built, values, strict=True) if -axis <= len(shape) and shape[axis] != 1}
+        if len(sizes) > 1:
+            raise ShapeError(f"sizes differ at run time on axis {axis}: {' != '.join(map(str, sorted(sizes)))}")
+
+
+@lru_cache(maxsize=256)
+def _compiled(text: str) -> CodeType:
+    return compile(text, "<kgraph program>", "exec")

@@ -1,0 +1,23 @@
+"""The NumPy engine: its table is what the ops mean, its compiler writes straight-line Python over NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kgraph.ir.node import Graph
+from kgraph.ir.op import OPS
+from kgraph.lower.emit import NumpyProgram
+from kgraph.lower.engine import Engine
+
+RULES = {op: op.numpy for op in OPS.values() if op.numpy is not None}
+
+
+class NumpyEngine(Engine):
+    """Needs nothing but NumPy."""
+
+    def lower(self, graph: Graph, options: Mapping[str, Any]) -> NumpyProgram:
+        return NumpyProgram(graph)
+
+
+ENGINE = NumpyEngine("numpy", RULES)

@@ -1,0 +1,43 @@
+"""The checks, each in an environment of its own: ``python -m nox`` runs all, ``python -m nox -s tests`` the tests alone.
+
+What follows ``--`` goes to pytest: ``python -m nox -s "tests(numpy2)" -- -k softmax``.
+"""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2024.3.2"
+nox.options.default_venv_backend = "uv|virtualenv"  # uv where it is installed, for speed
+nox.options.error_on_missing_interpreters = True
+nox.options.reuse_venv = "no"
+
+#: Name -> what is installed beside kgraph and its extra `test`. One environment cannot hold every engine: some need NumPy 1.
+#: An engine goes here with its extra, as in ["numpy==1.26.*", ".[theano]"].
+ENVIRONMENTS = {
+    "numpy1": ["numpy==1.26.*"],
+    "numpy2": ["numpy>=2"],
+}
+
+
+@nox.session
+@nox.parametrize("environment", [nox.param(name, id=name) for name in ENVIRONMENTS])
+def tests(session: nox.Session, environment: str) -> None:
+    """The tests."""
+    session.install(".[test]", *ENVIRONMENTS[environment])
+    session.run("python", "-c", "import numpy, sys; print('Python', sys.version.split()[0], 'NumPy', numpy.__version__)")
+    session.run("python", "-m", "pytest", *(session.posargs or ["-n", "auto"]))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff: likely mistakes, names, order of imports, length of lines."""
+    session.install("ruff==0.17.*")
+    session.run("ruff", "check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy: strict for kgraph/ir."""
+    session.install("mypy==2.4.*", "numpy>=2")
+    session.run("mypy")

@@ -1,0 +1,32 @@
+"""What every test begins with: the default settings, no learning phase, one state of NumPy's generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from kgraph import phase
+from kgraph.config import Settings, changed, settings
+from tests.engines import engines_installed
+
+
+@pytest.fixture(autouse=True)
+def clean_state() -> Iterator[None]:
+    """A test leaves no setting behind, and depends on none that another one left."""
+    before = np.random.get_state()  # noqa: NPY002  # the generator that seeds of random functions come from
+    np.random.seed(0)  # noqa: NPY002
+    phase.fixed = None
+    with changed(**vars(Settings())):
+        assert settings == Settings()
+        yield
+    phase.fixed = None
+    np.random.set_state(before)  # noqa: NPY002
+
+
+@pytest.fixture(params=engines_installed())
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each installed engine in turn, as the one that functions run on."""
+    with changed(engine=request.param):
+        yield request.param

@@ -1,0 +1,29 @@
+"""The engines that tests run on: those that can be loaded here."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+
+from kgraph.errors import EngineError
+from kgraph.lower.engine import engine_names, get_engine
+
+
+@functools.cache
+def engines_installed() -> list[str]:
+    """The names of the engines whose libraries are installed. An engine that fails to load for another reason fails the tests."""
+    return [name for name in engine_names() if _loads(name)]
+
+
+def _loads(name: str) -> bool:
+    try:
+        get_engine(name)
+    except EngineError:
+        if importlib.util.find_spec(name) is None:
+            return False
+        raise  # its library is there
+    except ModuleNotFoundError as error:
+        if (error.name or "kgraph").partition(".")[0] == "kgraph":
+            raise  # a module of ours that is not there
+        return False
+    return True

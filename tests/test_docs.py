@@ -1,0 +1,80 @@
+"""The examples of README.md and docs/ print what the pages say. ``python tests/test_docs.py`` writes what they print into the pages.
+
+Each block of ``python`` of a page is run, in order, in one namespace. What it prints is in the block of ``text`` below it; if it
+raises, so is the error. Blocks of any other sort are left alone (``py`` is Python that is not run).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kgraph import backend as K
+from kgraph.errors import KGraphError
+from kgraph.lower.engine import engine_names, unregister
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLE = re.compile(r"^```python\n(?P<code>.*?)^```\n(\n```text\n(?P<text>.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+
+
+def printed(code: str, names: dict[str, Any]) -> str:
+    """What an example prints, its error included. Any but an error of kgraph's own, or Python's refusal of an argument, is raised."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        try:
+            exec(compile(code, "example.py", "exec"), names)
+        except (KGraphError, TypeError) as error:
+            print(f"{type(error).__name__}: {error}")
+    return out.getvalue()
+
+
+def run(page: str) -> Iterator[tuple[re.Match[str], str]]:
+    """The examples of a page with what they print."""
+    K.clear_session()
+    engines = set(engine_names())
+    names: dict[str, Any] = {"__name__": "example"}
+    try:
+        for example in EXAMPLE.finditer(page):
+            yield example, printed(example["code"], names)
+    finally:
+        for name in set(engine_names()) - engines:
+            unregister(name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_print_what_the_page_says(page: Path) -> None:
+    for example, text in run(page.read_text(encoding="utf-8")):
+        assert text == (example["text"] or ""), example["code"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    headings = {re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in text.splitlines() if line.startswith("#")}
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if target.startswith("#"):
+            assert target[1:] in headings
+        elif "://" not in target:
+            assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+def write(page: Path) -> None:
+    """Put what the examples print below them."""
+    text = page.read_text(encoding="utf-8")
+    made, end = [], 0
+    for example, out in run(text):
+        made += [text[end : example.start()], f"```python\n{example['code']}```\n", f"\n```text\n{out}```\n" if out else ""]
+        end = example.end()
+    page.write_text("".join(made) + text[end:], encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for one in PAGES:
+        write(one)

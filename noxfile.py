@@ -21,15 +21,6 @@ ENVIRONMENTS = {
 
 
 @nox.session
-@nox.parametrize("environment", [nox.param(name, id=name) for name in ENVIRONMENTS])
-def tests(session: nox.Session, environment: str) -> None:
-    """The tests."""
-    session.install(".[test]", *ENVIRONMENTS[environment])
-    session.run("python", "-c", "import numpy, sys; print('Python', sys.version.split()[0], 'NumPy', numpy.__version__)")
-    session.run("python", "-m", "pytest", *(session.posargs or ["-n", "auto"]))
-
-
-@nox.session
 def lint(session: nox.Session) -> None:
     """ruff: likely mistakes, names, order of imports, length of lines."""
     session.install("ruff==0.17.*")
@@ -38,6 +29,15 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy: strict for kgraph/ir."""
+    """mypy, strict."""
     session.install("mypy==2.4.*", "numpy>=2")
     session.run("mypy")
+
+
+@nox.session
+@nox.parametrize("environment", [nox.param(name, id=name) for name in ENVIRONMENTS])
+def tests(session: nox.Session, environment: str) -> None:
+    """The tests."""
+    session.install(".[test]", *ENVIRONMENTS[environment])
+    session.run("python", "-c", "import numpy, sys; print('Python', sys.version.split()[0], 'NumPy', numpy.__version__)")
+    session.run("python", "-m", "pytest", *(session.posargs or ["-n", "auto"]))

@@ -22,7 +22,7 @@ CLASSES = 10
 def load_digits() -> tuple[np.ndarray, np.ndarray]:
     """Images float32 [1797, 64] from 0 to 1, and digits as one-hot float32 [1797, 10], in an order that is always the same."""
     table = np.loadtxt(Path(__file__).parent / "data" / "digits.csv.gz", delimiter=",", dtype="float32")
-    table = np.random.RandomState(0).permutation(table)
+    table = np.random.default_rng(0).permutation(table)
     return table[:, :64] / 16, np.eye(CLASSES, dtype="float32")[table[:, 64].astype(int)]
 
 
@@ -50,7 +50,7 @@ def adam(loss, weights: list, rate: float = 0.002, beta1: float = 0.9, beta2: fl
     return updates
 
 
-def build(hidden: int, dropout: float, engine: str | None):
+def build(hidden: int, dropout: float, engine: str):
     """The functions: train(images, labels) -> loss, and test(images, labels) -> loss, accuracy."""
     images = K.placeholder(shape=(None, 64), name="images")
     labels = K.placeholder(shape=(None, CLASSES), name="labels")
@@ -75,15 +75,17 @@ def show(done: int, of: int, text: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--engine", help="which engine computes; the configured one if not given")
+    parser = argparse.ArgumentParser(description="Trains a network of two layers on real handwritten digits.")
+    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    parser.add_argument("--engine", default="numpy", help="which engine computes")
     parser.add_argument("--epochs", type=int, default=40, help="how often every image is trained on")
     parser.add_argument("--batch", type=int, default=32, help="images per step")
     parser.add_argument("--hidden", type=int, default=128, help="units of the hidden layer")
     parser.add_argument("--dropout", type=float, default=0.2, help="share of the hidden units dropped while training")
     args = parser.parse_args()
 
-    np.random.seed(0)  # the first weights, and the seeds of the dropout masks, are drawn from NumPy
+    K.set_seed(0)  # of the first weights and the dropout masks
+    rng = np.random.default_rng(0)
     images, labels = load_digits()
     held_out, training = slice(0, len(images) // 3), slice(len(images) // 3, None)
     images_train, labels_train = images[training], labels[training]
@@ -91,7 +93,7 @@ def main() -> None:
 
     began = time.perf_counter()
     for epoch in range(1, args.epochs + 1):
-        order = np.random.permutation(len(images_train))
+        order = rng.permutation(len(images_train))
         losses = []
         for start in range(0, len(order), args.batch):
             batch = order[start : start + args.batch]

@@ -6,7 +6,7 @@ call with a set of sizes goes through `Feeds.admit`, which checks everything; th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from types import CodeType
@@ -20,6 +20,7 @@ from kgraph.ir.sizes import SizeCheck
 from kgraph.ir.stream import Stream
 from kgraph.ir.traverse import toposort
 from kgraph.ir.types import Shape, numpy_dtype, same_size, show_shape
+from kgraph.lower.engine import Engine
 from kgraph.lower.variable import Variable
 
 #: Sets of sizes remembered as checked.
@@ -107,71 +108,78 @@ def all_held(locks: Sequence[Any]) -> Any:
         yield
 
 
-def functional_call(
-    program: Callable[..., Any],
-    feeds: Feeds,
-    arguments: Sequence[Any],
-    written: Sequence[tuple[Variable, Node]],
-    outputs: int,
-) -> Callable[..., list[Any]]:
-    """The caller of a program that is a pure function.
+class Caller:
+    """Where the call of one function gets its values, and where it puts them.
 
     Args:
-      arguments: what each argument of the program is: the number of a fed value, a Stream, a Variable, or an array.
+      feeds: of the function.
+      arguments: what each input of the graph is: the number of a fed value, a Stream, a Variable, or an array.
       written: the variables that are updated, with the nodes of their new values.
-      outputs: how many of the program's results are outputs; the rest are new values.
+      outputs: how many of the roots are outputs; the rest are new values.
     """
-    variables = sorted({a for a in arguments if isinstance(a, Variable)} | {v for v, _ in written}, key=lambda v: v.number)
-    space: dict[str, Any] = {
-        "ndarray": np.ndarray,
-        "admit": feeds.admit,
-        "seen": feeds.seen,
-        "program": program,
-        "value_for": value_for,
-    }
-    number = {variable: i for i, variable in enumerate(variables)}
-    for variable, i in number.items():
-        space[f"s{i}"], space[f"l{i}"] = variable, variable.lock
-    passed = []
-    for i, argument in enumerate(arguments):
-        if isinstance(argument, Variable):
-            passed.append(f"w{number[argument]}")
-        elif isinstance(argument, Stream):
-            space[f"key{i}"] = argument.next_key
-            passed.append(f"key{i}()")
-        elif isinstance(argument, int):
-            passed.append(f"v{argument}")
-        else:
-            space[f"c{i}"] = argument
-            passed.append(f"c{i}")
-    for i, dtype in enumerate(feeds.dtypes):
-        space[f"d{i}"] = dtype
-    loose = []
-    for i, (variable, node) in enumerate(written):
-        if not node.type.is_static:
-            loose.append((i, number[variable]))
-            space[f"u{i}"] = node
-    text = _call_text(
-        len(feeds.nodes), tuple(passed), tuple(number[a] for a in dict.fromkeys(arguments) if isinstance(a, Variable)),
-        tuple(number[v] for v, _ in written), tuple(loose), outputs, len(variables),
-    )  # fmt: skip
-    if len(variables) > MOST_LOCKS:
-        space["held"], space["locks"] = all_held, [variable.lock for variable in variables]
-    exec(_compiled(text), space)  # the text is made of numbers alone
-    return space.pop("call")  # its globals do not name it: no cycle keeps the graph alive
+
+    def __init__(self, feeds: Feeds, arguments: Sequence[Any], written: Sequence[tuple[Variable, Node]], outputs: int):
+        self.feeds, self.arguments, self.written, self.outputs = feeds, arguments, written, outputs
+        self.read = [a for a in dict.fromkeys(arguments) if isinstance(a, Variable)]
+        self.variables = sorted({*self.read, *(variable for variable, _ in written)}, key=lambda v: v.number)
+
+    def make(
+        self, program: Callable[..., Any], engine: Engine, rebind: Callable[..., Any] | None = None
+    ) -> Callable[..., list[Any]]:
+        """The function to call: values in, outputs out.
+
+        Args:
+          program: takes the values of the inputs (all but variables, for a stateful engine), returns those of the roots (of
+            the outputs, for a stateful engine).
+          rebind: called with the same values when the engine's generation is no longer that of the program.
+        """
+        feeds, number = self.feeds, {variable: i for i, variable in enumerate(self.variables)}
+        space: dict[str, Any] = {"ndarray": np.ndarray, "admit": feeds.admit, "seen": feeds.seen, "program": program}
+        space.update({f"d{i}": dtype for i, dtype in enumerate(feeds.dtypes)})
+        for variable, i in number.items():
+            space[f"s{i}"], space[f"l{i}"] = variable, variable.lock
+            if not engine.on_host:
+                space[f"c{i}"] = variable.copy_in(engine)
+        passed = []
+        for i, argument in enumerate(self.arguments):
+            if isinstance(argument, Variable):
+                if not engine.stateful:
+                    passed.append(f"w{number[argument]}")
+            elif isinstance(argument, Stream):
+                space[f"key{i}"] = argument.next_key
+                passed.append(f"key{i}()")
+            elif isinstance(argument, int):
+                passed.append(f"v{argument}")
+            else:
+                space[f"k{i}"] = argument
+                passed.append(f"k{i}")
+        loose = []
+        for i, (variable, node) in enumerate(self.written):
+            if not node.type.is_static and not engine.stateful:
+                loose.append((i, number[variable]))
+                space[f"u{i}"] = node
+        kind = "stateful" if engine.stateful else "host" if engine.on_host else "device"
+        text = _call_text(
+            kind, len(feeds.nodes), tuple(passed), tuple(number[v] for v in (self.variables if engine.stateful else self.read)),
+            tuple(number[v] for v, _ in self.written), tuple(loose), self.outputs, len(self.variables), rebind is not None,
+        )  # fmt: skip
+        space.update(
+            value_for=value_for, held=all_held, locks=[v.lock for v in self.variables], to_host=engine.to_host,
+            engine=engine, generation=engine.generation, rebind=rebind,
+        )  # fmt: skip
+        exec(_compiled(text), space)  # the text is made of numbers alone
+        return space.pop("call")  # its globals do not name it: no cycle keeps the graph alive
 
 
 def _call_text(
-    fed: int,
-    passed: Sequence[str],
-    read: Sequence[int],
-    written: Sequence[int],
-    loose: Sequence[tuple[int, int]],
-    outputs: int,
-    locks: int,
-) -> str:
+    kind: str, fed: int, passed: Sequence[str], read: Sequence[int], written: Sequence[int], loose: Sequence[tuple[int, int]],
+    outputs: int, locks: int, generations: bool,
+) -> str:  # fmt: skip
+    """The text of a caller. A variable's value is a host array, or in the engine's storage; and the engine may be stateful."""
     values = [f"v{i}" for i in range(fed)]
     lines = [f"def call({', '.join(values)}):"]
+    if generations:
+        lines.append(f"    if engine.generation != generation: return rebind({', '.join(values)})")
     if fed:
         classes = " and ".join(f"{v}.__class__ is ndarray and {v}.dtype is d{i}" for i, v in enumerate(values))
         shapes = f"({', '.join(f'{v}.shape' for v in values)})" if fed > 1 else "v0.shape"
@@ -185,57 +193,38 @@ def _call_text(
         lines.append(f"    with {held}:")
         pad = "        "
         for i in read:
-            lines += [f"{pad}w{i} = s{i}.host", f"{pad}if w{i} is None: w{i} = s{i}.get()"]
-        if not written:
+            if kind == "host":
+                lines += [f"{pad}w{i} = s{i}.host", f"{pad}if w{i} is None: w{i} = s{i}.get()"]
+            else:
+                lines.append(f"{pad}if c{i}.version != s{i}.version: s{i}.refresh(c{i})")
+                if kind == "device":
+                    lines.append(f"{pad}w{i} = c{i}.storage")
+        if not written and kind != "stateful":
             pad = "    "  # a reader has its snapshot and lets go
-    results = [f"r{i}" for i in range(outputs)] + [f"n{i}" for i in range(len(written))]
+    news = [] if kind == "stateful" else [f"n{i}" for i in range(len(written))]
+    results = [f"r{i}" for i in range(outputs)] + news
     taken = ", ".join(results) + "," if results else "_"
-    lines.append(f"{pad}{taken} = program({', '.join(passed)})")
-    for i, s in loose:
-        lines.append(f"{pad}n{i} = value_for(s{s}, n{i}, u{i})")
-    # Nothing between these statements can be interrupted by a signal or another thread: they make no calls.
+    call = [f"{pad}{taken} = program({', '.join(passed)})"]
+    call += [f"{pad}n{i} = value_for(s{s}, n{i}, u{i})" for i, s in loose]
+    # Nothing between the statements of a commit can be interrupted by a signal or another thread: they make no calls.
+    commit = []
     for i, s in enumerate(written):
-        lines += [f"{pad}s{s}.host = n{i}", f"{pad}s{s}.version += 1"]
-    lines.append(f"    return [{', '.join(results[:outputs])}]")
+        if kind == "host":
+            commit += [f"{pad}s{s}.host = n{i}", f"{pad}s{s}.version += 1"]
+        else:
+            commit += [f"{pad}c{s}.storage = n{i}"] if kind == "device" else []
+            commit += [f"{pad}s{s}.version += 1", f"{pad}c{s}.version = s{s}.version"]
+            commit += [f"{pad}s{s}.newest = c{s}", f"{pad}s{s}.host = None"]
+    # A stateful program has written when it returns, and nothing when it raises: its storage is the newest either way.
+    lines += [*commit, *call] if kind == "stateful" else [*call, *commit]
+    shown = [f"to_host({r})" if kind == "device" else r for r in results[:outputs]]
+    lines.append(f"    return [{', '.join(shown)}]")
     return "\n".join(lines)
 
 
 @lru_cache(maxsize=1024)
 def _compiled(text: str) -> CodeType:
     return compile(text, "<kgraph call>", "exec")
-
-
-def stateful_call(
-    program: Callable[..., Any],
-    feeds: Feeds,
-    arguments: Sequence[Any],
-    written: Mapping[Variable, None],
-    engine: Any,
-    outputs: int,
-) -> Callable[..., list[Any]]:
-    """The caller of a program that keeps variables in storage of the engine's own.
-
-    Args:
-      arguments: as for `functional_call`, variables included; the program is called without those.
-    """
-    variables = sorted({a for a in arguments if isinstance(a, Variable)} | set(written), key=lambda v: v.number)
-    locks = [variable.lock for variable in variables]
-
-    def call(*values: Any) -> list[Any]:
-        admitted = feeds.admit(values)
-        given = [
-            admitted[a] if isinstance(a, int) else a.next_key() if isinstance(a, Stream) else a
-            for a in arguments
-            if not isinstance(a, Variable)
-        ]
-        with all_held(locks):
-            storages = {variable: variable.storage(engine) for variable in variables}
-            results = list(program(*given))
-            for variable in written:
-                variable.wrote(engine, storages[variable])
-        return results[:outputs]
-
-    return call
 
 
 def fits(shape: Shape, wanted: Shape) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 import kgraph.ir.ops as o
 from kgraph import cache, phase
-from kgraph.call import Feeds, fits, functional_call, stateful_call
+from kgraph.call import Caller, Feeds, fits
 from kgraph.config import settings
 from kgraph.errors import FeedError, GraphError, IndexOutOfRange, KGraphError, ShapeError, UpdateError
 from kgraph.ir.body import check_no_strays
@@ -178,71 +178,95 @@ class Function:
         self._calls.get(0) or self._compile(0)
         return getattr(self._programs[0], "source", "")
 
+    def _listing(self) -> Listing:
+        return Listing.of([*self.graph.inputs, *(v for v, _ in self.graph.updates), *self.graph.roots])
+
+    def _warn_of_options(self, engine: Engine) -> None:
+        if ignored := sorted(set(self.options) - set(engine.options)):
+            known = ", ".join(engine.options) or "none"
+            message = f"K.function: the engine {engine.name} ignores the options {', '.join(ignored)}; it has {known}"
+            if message not in _warned:
+                _warned.add(message)
+                warnings.warn(message, stacklevel=5)
+
     def _compile(self, now: int) -> Callable[..., list[Any]]:
         """The caller of one phase, from the cache where its structure is known."""
         with self._lock:
             if now in self._calls:
                 return self._calls[now]
             engine = self.engine
-            built = Listing.of([*self.graph.inputs, *(v for v, _ in self.graph.updates), *self.graph.roots])
+            self._warn_of_options(engine)
+            built = self._listing()
             shape = (len(self.graph.inputs), len(self.graph.updates), len(self.graph.outputs))
             key = built.digest(shape, now, self.passes, engine.name, sorted(self.options.items()))
             if any(isinstance(identity, Constant) for identity in built.identities):
                 # What the passes make of a large constant may depend on its value.
                 key += b"".join(identity.key[2] for identity in built.identities if isinstance(identity, Constant))
             entry: cache.Entry | None = cache.as_built.get(key)
-            graph: Graph | None = None
             if entry is None:
-                graph, entry = self._lower(now, built, engine)
+                entry = self._lower(now, built, engine)
                 cache.as_built.put(key, entry, entry.nodes)
-            call = self._caller(now, entry, graph, built, engine)
+            call = self._caller(now, entry, built, engine)
             self._programs[now] = entry.program
             self._calls[now] = call
             return call
 
-    def _lower(self, now: int, built: Listing, engine: Engine) -> tuple[Graph, cache.Entry]:
-        """The passes, and the program: known by the structure that they leave, or made."""
+    def _closed(self, now: int, built: Listing, engine: Engine) -> tuple[Graph, list[Node]]:
+        """The optimised graph with its arguments as inputs, and the large constants that the passes made."""
         graph = self.optimized(bool(now))
-        place = {identity: i for i, identity in enumerate(built.identities)}
-        order = toposort(graph.roots)
-        sources = [node for node in order if _is_argument(node)]
-        # In the order of the fed values, then of the structure: as the second key sees it.
-        sources.sort(key=lambda node: _SORTS.index(node.op.name))
-        # A large constant that a pass has made is the program's own: its value belongs to the key.
-        folded = [node for node in sources if node.op is o.constant and _identity(node) not in place]
-        sources = [node for node in sources if node not in folded]
-        closed = Graph(sources, graph.outputs, graph.updates)
+        known = set(built.identities)
+        arguments = [node for node in toposort(graph.roots) if _is_argument(node, engine)]
+        # A large constant that a pass has made is the program's own.
+        folded = [node for node in arguments if node.op is o.constant and _identity(node) not in known]
+        arguments = [node for node in arguments if node not in folded]
+        arguments.sort(key=lambda node: _SORTS.index(node.op.name))
+        return Graph(arguments, graph.outputs, graph.updates), folded
+
+    def _lower(self, now: int, built: Listing, engine: Engine) -> cache.Entry:
+        """The passes, and the program: known by the structure that they leave, or made."""
+        closed, folded = self._closed(now, built, engine)
+        nodes = len(closed)
         program = None
         if not engine.stateful:
-            listing = Listing.of([*sources, *closed.roots])
-            key = listing.digest(len(sources), len(closed.outputs), engine.name, sorted(self.options.items()))
+            listing = Listing.of([*closed.inputs, *closed.roots])
+            key = listing.digest(len(closed.inputs), len(closed.outputs), engine.name, sorted(self.options.items()))
             key += b"".join([_identity(node).key[2] for node in folded])
-            program = cache.program_of(key, lambda: engine.lower(closed, self.options), len(order))
-        indices = tuple([place[_identity(node)] for node in sources])
-        return closed, cache.Entry(program, indices, len(order))
+            program = cache.program_of(key, lambda: engine.lower(closed, self.options), nodes)
+        place = {identity: i for i, identity in enumerate(built.identities)}
+        return cache.Entry(program, tuple([place[_identity(node)] for node in closed.inputs]), nodes)
 
-    def _caller(
-        self, now: int, entry: cache.Entry, graph: Graph | None, built: Listing, engine: Engine
-    ) -> Callable[..., list[Any]]:
+    def _caller(self, now: int, entry: cache.Entry, built: Listing, engine: Engine) -> Callable[..., list[Any]]:
         fed = {node.attr("uid"): i for i, node in enumerate(self.graph.inputs)}
         arguments = []
         for index in entry.sources:
             identity = built.identities[index]
-            arguments.append(
-                fed[identity] if identity in fed else identity.array if isinstance(identity, Constant) else identity
-            )
+            arguments.append(fed.get(identity, identity.array if isinstance(identity, Constant) else identity))
         written = [(variable.attr("uid"), value) for variable, value in self.graph.updates]
-        if engine.stateful:
-            closed = graph or self._lower(now, built, engine)[0]
-            variables = [a for a in arguments if isinstance(a, Variable)] + [v for v, _ in written]
-            storages = [variable.storage(engine) for variable in dict.fromkeys(variables)]
-            program = engine.bind(closed, storages, self.options)
-            return stateful_call(
-                program, self.feeds, arguments, dict.fromkeys(v for v, _ in written), engine, len(self.graph.outputs)
-            )
-        assert entry.program is not None
-        program = getattr(entry.program, "call", entry.program)
-        return functional_call(program, self.feeds, arguments, written, len(self.graph.outputs))
+        caller = Caller(self.feeds, arguments, written, len(self.graph.outputs))
+        if not engine.stateful:
+            assert entry.program is not None
+            return caller.make(getattr(entry.program, "call", entry.program), engine)
+        return caller.make(self._bound(now, built, engine), engine, lambda *values: self._rebound(now, values))
+
+    def _bound(self, now: int, built: Listing, engine: Engine) -> Callable[..., Any]:
+        """The program of a stateful engine over the storages of this function's variables."""
+        closed, _ = self._closed(now, built, engine)
+        variables = dict.fromkeys([n for n in closed.inputs if n.op is o.variable] + [v for v, _ in closed.updates])
+        storages: dict[Node, Any] = {}
+        for node in variables:
+            variable: Variable = node.attr("uid")
+            copy = variable.copy_in(engine)
+            with variable.lock:
+                if copy.version != variable.version:
+                    variable.refresh(copy)
+            storages[node] = copy.storage
+        return engine.bind(closed, storages, self.options)
+
+    def _rebound(self, now: int, values: Sequence[Any]) -> list[Any]:
+        """The call, after the engine has begun a new generation."""
+        with self._lock:
+            self._calls.pop(now, None)
+        return self._compile(now)(*values)
 
     # ------------------------------------------------------------------------------------------------ errors
 
@@ -287,12 +311,10 @@ class Function:
         """The node of this function at a place in the program, which may have been compiled for another one like it."""
         if not path:
             return None
-        graph, _ = self._lower(
-            now, Listing.of([*self.graph.inputs, *(v for v, _ in self.graph.updates), *self.graph.roots]), self.engine
-        )
+        graph, _ = self._closed(now, self._listing(), self.engine)
         node: Node | None = None
         for attr, number in path:
-            body = graph if node is None else node.attr(attr)
+            body: Graph = graph if node is None else node.attr(attr)
             node = toposort(body.roots, stop=body.inputs)[number]
         return node
 
@@ -327,8 +349,10 @@ def _loaded(
 _SORTS = ("placeholder", "stream", "variable", "constant")
 
 
-def _is_argument(node: Node) -> bool:
-    return node.op.name in _SORTS and (node.op is not o.constant or is_large(node.attrs[0][1]))
+def _is_argument(node: Node, engine: Engine) -> bool:
+    if node.op is o.constant:
+        return not engine.stateful and is_large(node.attrs[0][1])  # a stateful engine keeps constants as it keeps variables
+    return node.op.name in _SORTS
 
 
 def _identity(node: Node) -> Any:

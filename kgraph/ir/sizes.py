@@ -37,33 +37,30 @@ class SizeCheck:
         """Raises ShapeError, naming operands and line, where the sizes given do not go together."""
         types: dict[Node, Any] = {node: node.type.with_shape(shape) for node, shape in given.items()}
         values: dict[Node, Any] = {}
-        for node in self.loose:
-            inputs = [types.get(i, i.type) for i in node.inputs]
-            if node.op.broadcasts:
-                _check_equal(node, inputs)
-            types[node] = _real_type(node, inputs, values)
-            _note_value(node, inputs, values)
+        with np.errstate(all="ignore"):
+            for node in self.loose:
+                inputs = [types.get(i, i.type) for i in node.inputs]
+                types[node] = found = _real_type(node, inputs, values)
+                if node.op.broadcasts:
+                    _check_equal(node, inputs, found)
+                _note_value(node, inputs, values)
 
 
 def _settled(node: Node) -> bool:
     return all(not is_tuple(i.type) and i.type.is_static for i in node.inputs) and node.op.sized is None
 
 
-def _check_equal(node: Node, inputs: Sequence[TensorType]) -> None:
-    """Sizes that meet are equal, but for those that were 1 when the graph was built: only these are stretched."""
-    rank = max(len(type.shape) for type in inputs)
-    for axis in range(-rank, 0):
-        found: int | None = None
-        for built, real in zip(node.inputs, inputs, strict=True):
-            if -axis > len(real.shape) or built.type.shape[axis] == 1:
-                continue
-            size = real.shape[axis]
-            if size is not None and found is not None and size != found:
+def _check_equal(node: Node, inputs: Sequence[TensorType], result: TensorType) -> None:
+    """An operand has the sizes of the result, but for those that were 1 when the graph was built: only these are stretched."""
+    for built, real in zip(node.inputs, inputs, strict=True):
+        lead = len(result.shape) - len(real.shape)
+        for axis, size in enumerate(real.shape):
+            wanted = result.shape[axis + lead]
+            if size != wanted and size is not None and wanted is not None and built.type.shape[axis] != 1:
                 raise ShapeError(
-                    f"sizes differ at run time on axis {axis}: {found} != {size}",
-                    hint="both sizes were unknown while the graph was built, and have to be equal in each call",
+                    f"sizes differ at run time on axis {axis - len(real.shape)}: {size} != {wanted}",
+                    hint="a size that was unknown while the graph was built is never stretched; it has to be equal",
                 ).at(node.origin.function, _operands(node, inputs), str(node.origin))
-            found = size if found is None else found
 
 
 def _operands(node: Node, inputs: Sequence[TensorType]) -> list[str]:
@@ -73,6 +70,7 @@ def _operands(node: Node, inputs: Sequence[TensorType]) -> list[str]:
 
 def _real_type(node: Node, inputs: Sequence[TensorType], values: Mapping[Node, Any]) -> Any:
     attrs = dict(node.attrs)
+    holes: list[int] = []
     if node.op.sized is not None:
         entries = list(attrs[node.op.sized])
         holes = [i for i, entry in enumerate(entries) if entry is None]
@@ -83,15 +81,17 @@ def _real_type(node: Node, inputs: Sequence[TensorType], values: Mapping[Node, A
                 return node.type  # a size that is computed from values: the program itself finds out
             entries[hole] = int(value)
         attrs[node.op.sized] = tuple(entries)
-        inputs = inputs[: len(inputs) - len(holes)] if holes else inputs
+    operands = inputs[: len(inputs) - len(holes)] if holes else inputs
     try:
-        return node.op.type_rule(*inputs, **attrs)
+        return node.op.type_rule(*operands, **attrs)
     except KGraphError as error:
         raise error.at(node.origin.function, _operands(node, inputs), str(node.origin)) from None
 
 
 def _known_value(node: Node, values: Mapping[Node, Any]) -> Any:
-    return node.attrs[0][1].array if node.op is o.constant else values.get(node)
+    if node.op is o.constant:
+        return node.attrs[0][1].array
+    return values[node] if node in values else o.static_int(node)
 
 
 def _note_value(node: Node, inputs: Sequence[TensorType], values: dict[Node, Any]) -> None:

@@ -195,7 +195,9 @@ def _fits(operand: Node, result: Node) -> bool:
 
 def _stretches(user: Node, operand: Node) -> bool:
     """Whether a user stretches the operand as far by itself: it has another operand of its result's full shape."""
-    return user.op.broadcasts and any(i.op not in _STRETCHES and _fits(i, user) for i in user.inputs if i is not operand)
+    if not (isinstance(user.op.numpy, np.ufunc) or user.op is o.where):
+        return False
+    return any(i.op not in _STRETCHES and _fits(i, user) for i in user.inputs if i is not operand)
 
 
 class _Chunk:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-import kgraph.ir.ops as o
 from kgraph.errors import EngineError
 from kgraph.ir.node import Graph, Node
 from kgraph.ir.op import Op
@@ -33,12 +32,22 @@ class Engine:
         as functions.
       compile: what to make of the Python function that evaluates a whole graph by the rules (``jax.jit``); None leaves it.
       to_host: storage or result -> NumPy array.
-      from_host: ``(array, storage or None) -> storage`` with the value of the array.
+      from_host: ``(array, storage or None) -> storage`` with the value of the array: new storage, or the same written over.
 
     Subclasses override `lower` to do more than evaluate; a stateful one sets `stateful` and overrides `bind` instead.
+
+    Attributes:
+      stateful: keeps variables in storage of its own, and updates them itself.
+      on_host: functional, and its values are NumPy arrays: variables need no storage of its own.
+      generation: of the storage and the programs. When it changes, functions bind anew before their next call; storage of an
+        old generation has to be given up with `Variable.move` before.
+      options: the names of the options that `lower` or `bind` understands.
     """
 
     stateful = False
+    on_host = False
+    generation = 0
+    options: Sequence[str] = ()
 
     def __init__(
         self,
@@ -56,21 +65,22 @@ class Engine:
         """The program of a graph. Later functions of the same structure use it too: it holds on to no node or variable.
 
         Args:
-          graph: inputs in the order of the program's arguments: placeholders, streams, variables, large constants. Its
-            updates are those of the variables.
+          graph: inputs in the order of the program's arguments: placeholders, streams (int64[2]), variables, large constants.
         Returns: a function of the inputs' values that returns the values of `graph.roots`: outputs, then new values.
         """
         evaluate = evaluator(graph, self.rules)
         return evaluate if self._compile is None else self._compile(evaluate)
 
-    def bind(self, graph: Graph, storages: Sequence[Any], options: Mapping[str, Any]) -> Program:
-        """For a stateful engine: the program of one function.
+    def bind(self, graph: Graph, storages: Mapping[Node, Any], options: Mapping[str, Any]) -> Program:
+        """For a stateful engine: the program of one function, for the engine's present generation.
 
         Args:
-          graph: as for `lower`, with the function's own variables.
-          storages: the engine's storage of each variable of the graph's inputs, as `from_host` made it.
-        Returns: a function of the values of the other inputs. It returns the outputs and carries out the updates, every write
-          after every read, every new value and every check: when it raises, no storage has changed.
+          graph: with the function's own variables. Its inputs are placeholders, streams (int64[2]) and variables, in this
+            order; its updates are pairs of a variable and its new value.
+          storages: variable -> the engine's storage of it, as `from_host` made it.
+        Returns: a function of the values of the placeholders and streams that returns the outputs, as NumPy arrays that
+          are the caller's own, and writes the storages: every write after every read, every new value and every check. When
+          it raises, no storage has changed.
         """
         raise NotImplementedError(f"the engine {self.name} is not stateful")
 
@@ -134,8 +144,3 @@ def get_engine(name: str | Engine) -> Engine:
             raise EngineError(f"there is no engine {name!r}", hint=f"the engines are {', '.join(engine_names())}")
         found = importlib.import_module(module).ENGINE
     return found
-
-
-def variables_of(graph: Graph) -> list[Node]:
-    """The variables among the inputs of a graph, in order."""
-    return [node for node in graph.inputs if node.op is o.variable]

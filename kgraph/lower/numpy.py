@@ -16,6 +16,8 @@ RULES = {op: op.numpy for op in OPS.values() if op.numpy is not None}
 class NumpyEngine(Engine):
     """Needs nothing but NumPy."""
 
+    on_host = True
+
     def lower(self, graph: Graph, options: Mapping[str, Any]) -> NumpyProgram:
         return NumpyProgram(graph)
 

@@ -14,17 +14,31 @@ if TYPE_CHECKING:
     from kgraph.lower.engine import Engine
 
 
+class Copy:
+    """The value of a variable in an engine's own storage.
+
+    Attributes:
+      version: that of the variable, when the storage was last written or filled.
+    """
+
+    __slots__ = ("engine", "storage", "version")
+
+    def __init__(self, engine: Engine):
+        self.engine, self.storage, self.version = engine, None, -1
+
+
 class Variable(Identity):
     """The storage of a variable: it is the identity of the variable's node.
 
     Attributes:
       type: static.
       lock: held for a write, and for the reads of a call that has to see several variables of one moment.
-      host: the value as a NumPy array that nobody writes to, or None while an engine holds a newer one.
+      host: the value as a NumPy array that nobody writes to, or None while only an engine has it.
       version: counts the writes.
+      newest: the copy that has the value while host is None.
     """
 
-    __slots__ = ("type", "lock", "host", "version", "_copies", "_newest")
+    __slots__ = ("_copies", "host", "lock", "newest", "type", "version")
 
     def __init__(self, name: str | None, type: TensorType, value: np.ndarray[Any, Any]):
         super().__init__(name)
@@ -32,15 +46,15 @@ class Variable(Identity):
         self.lock = threading.RLock()
         self.host: np.ndarray[Any, Any] | None = value
         self.version = 0
-        self._copies: dict[str, tuple[int, Any]] = {}  # engine name -> version, storage
-        self._newest: Engine | None = None  # the engine with the value, while host is None
+        self.newest: Copy | None = None
+        self._copies: dict[str, Copy] = {}  # by engine name
 
     def get(self) -> np.ndarray[Any, Any]:
         """The value, as an array that must not be written to."""
         with self.lock:
             if self.host is None:
-                assert self._newest is not None
-                self.host = np.asarray(self._newest.to_host(self._copies[self._newest.name][1]), numpy_dtype(self.type.dtype))
+                assert self.newest is not None
+                self.host = np.asarray(self.newest.engine.to_host(self.newest.storage), numpy_dtype(self.type.dtype))
             return self.host
 
     def set(self, value: np.ndarray[Any, Any]) -> None:
@@ -49,19 +63,22 @@ class Variable(Identity):
             self.host = value
             self.version += 1
 
-    def storage(self, engine: Engine) -> Any:
-        """The engine's own copy of the value, brought up to date. Called with the lock held."""
-        version, held = self._copies.get(engine.name, (-1, None))
-        if version != self.version:
-            held = engine.from_host(self.get(), held)
-            self._copies[engine.name] = self.version, held
-        return held
+    def copy_in(self, engine: Engine) -> Copy:
+        """The engine's copy, as it is: `refresh` brings it up to date."""
+        with self.lock:
+            return self._copies.setdefault(engine.name, Copy(engine))
 
-    def wrote(self, engine: Engine, storage: Any) -> None:
-        """Note that an engine has written its own copy. Called with the lock held."""
-        version = self.version + 1
-        self._copies[engine.name] = version, storage
-        self._newest, self.host, self.version = engine, None, version
+    def refresh(self, copy: Copy) -> None:
+        """Give an engine's copy the value. Called with the lock held."""
+        copy.storage = copy.engine.from_host(self.get(), copy.storage)
+        copy.version = self.version
+
+    def move(self, copy: Copy) -> None:
+        """Take an engine's copy out of its storage, which is about to go. Its next use makes new storage."""
+        with self.lock:
+            if self.host is None and self.newest is copy:
+                self.get()
+            copy.storage, copy.version = None, -1
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Variable, (self.name, self.type, self.get())

@@ -223,7 +223,7 @@ def _softmax_crossentropy_grad_vjp(
 
 
 softmax_crossentropy: Op = Op(
-    "softmax_crossentropy", _classes_type, numpy=_softmax_crossentropy, vjp=_softmax_crossentropy_vjp, broadcasts=True,
+    "softmax_crossentropy", _classes_type, numpy=_softmax_crossentropy, vjp=_softmax_crossentropy_vjp,
     expand=_expand_softmax_crossentropy,
     doc="-sum(target * log(p)) over the last axis, p = softmax(x) held within [epsilon, 1 - epsilon]; gradient zero beyond.",
 )  # fmt: skip

@@ -241,7 +241,7 @@ def _broadcast_to_vjp(g: Node, out: Node, x: Node, *sizes: Node, shape: Entries)
 
 broadcast_to: Op = Op(
     "broadcast_to", _broadcast_to_type, numpy=lambda x, *sizes, shape: _stretch(x, fill_sizes(shape, sizes)),
-    vjp=_broadcast_to_vjp, sized="shape",
+    vjp=_broadcast_to_vjp, sized="shape", broadcasts=True,
     doc="x stretched to shape: axes whose static size is 1, and missing leading axes, take any size.",
 )  # fmt: skip
 

@@ -46,7 +46,7 @@ class KGraph:
         return K.gradients(K.sum(y), [self.x])
 
     def function(self, y: Any) -> Callable[[Any], Any]:
-        return K.function([self.x], [y])
+        return K.function([self.x], [y], engine="numpy")
 
     def close(self) -> None:
         pass
@@ -137,9 +137,8 @@ def _random_steps(count: int) -> list[tuple[int, int]]:
         width = min(1000, count // 10)
         draw = np.random.default_rng(count)
         number = np.arange(count - 2 * width + 1)
-        _steps[count] = list(
-            zip(draw.integers(5, size=len(number)).tolist(), (number + draw.integers(width, size=len(number))).tolist(), strict=True)
-        )
+        second = number + draw.integers(width, size=len(number))
+        _steps[count] = list(zip(draw.integers(5, size=len(number)).tolist(), second.tolist(), strict=True))
     return _steps[count]
 
 
@@ -190,7 +189,8 @@ def whole(make: Callable[[], Any], graph: Callable[..., Any], size: int) -> dict
         with timed(times, "first"):
             call = by.function(y)
             call([value])
-        times["call"] = seconds(lambda: call([value]))
+        with timed(times, "call"):
+            call([value])
         del call
         gc.collect()
         with timed(times, "drop"):
@@ -210,8 +210,8 @@ def build_once(make: Callable[[], Any], graph: Callable[..., Any], size: int) ->
         by.close()
 
 
-def rounds_of(size: int) -> int:
-    return max(1, min(9, 200_000 // size))
+def rounds_of(size: int, most: int = 200_000) -> int:
+    return max(1, min(9, most // size))
 
 
 def measure(name: str, size: int, tensorflow: bool, memory: float) -> dict[str, Any]:
@@ -222,9 +222,9 @@ def measure(name: str, size: int, tensorflow: bool, memory: float) -> dict[str, 
     with_tensorflow = tensorflow and size <= TENSORFLOW_MOST
     for _ in range(rounds_of(size)):
         runs.append(whole(KGraph, graph, size))
-        if with_tensorflow:
-            build.append(build_once(KGraph, graph, size))
-            other.append(build_once(TensorFlow, graph, size))
+    for _ in range(rounds_of(size, 30_000) if with_tensorflow else 0):
+        build.append(build_once(KGraph, graph, size))
+        other.append(build_once(TensorFlow, graph, size))
     median = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
     found: dict[str, Any] = {"graph": name, "size": size, "bytes": memory}
     for key in ("build", "first", "call", "drop"):
@@ -300,7 +300,7 @@ def main() -> None:
     if args.json:
         print(json.dumps({"figures": found, "growth": grown}, default=lambda spread: spread.as_json(), indent=1))
         return
-    print("Microseconds a node; of the gradient, a node that it adds. compile: first call less a later one. bytes: resident, a node.\n")
+    print("Microseconds a node; of the gradient, a node that it adds. compile: the first call less a later one.\n")
     print(table(HEADS, [_row(row) for row in found]))
     print()
     compared = [row for row in found if "ratio" in row]
@@ -311,7 +311,8 @@ def main() -> None:
         if sizes[-1] > TENSORFLOW_MOST:
             print(f"  TensorFlow builds up to {TENSORFLOW_MOST:,} nodes here: more takes it minutes and gigabytes.")
     else:
-        print("building, of TensorFlow's time:  not measured: " + ("no size is small enough" if tensorflow else "it is not installed"))
+        why = "no size is small enough" if tensorflow else "it is not installed"
+        print(f"building, of TensorFlow's time:  not measured: {why}")
     for name, spread in grown.items():
         print(f"{name}: a node among {sizes[-1]:,} takes {spread:.2f} of one among {small:,}, "
               f"target {MOST_GROWTH}: {verdict(spread.median, MOST_GROWTH)}")  # fmt: skip

@@ -94,7 +94,7 @@ def resident() -> float:
 
 
 def in_a_fork(measure: Callable[[], float]) -> float:
-    """What measure returns in a process of its own, whose memory nothing has used and freed before; NaN where there is no fork."""
+    """What measure returns in a process of its own, whose memory nothing has used and freed; NaN where there is no fork."""
     if not hasattr(os, "fork"):
         return math.nan
     reader, writer = os.pipe()

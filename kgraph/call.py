@@ -16,6 +16,8 @@ import numpy as np
 
 from kgraph.errors import FeedError, UpdateError
 from kgraph.ir.node import Node, describe
+from kgraph.ir.operators import Operators
+from kgraph.ir.origin import Origin
 from kgraph.ir.sizes import SizeCheck
 from kgraph.ir.stream import Stream
 from kgraph.ir.traverse import toposort
@@ -37,10 +39,11 @@ class Feeds:
       nodes: the placeholders, in the order of the function's inputs.
       roots: what the function computes, as built: the graph whose unknown sizes are checked.
       shown: how messages name each input.
+      made: where the function was made.
     """
 
-    def __init__(self, nodes: Sequence[Node], roots: Sequence[Node], shown: Sequence[str]):
-        self.nodes, self.shown, self._roots = nodes, shown, roots
+    def __init__(self, nodes: Sequence[Node], roots: Sequence[Node], shown: Sequence[str], made: Origin):
+        self.nodes, self.shown, self._roots, self._made = nodes, shown, roots, made
         self.dtypes = [numpy_dtype(node.dtype) for node in nodes]
         self.seen: set[Any] = set()  # sets of shapes that go together
         self._check: SizeCheck | None = None
@@ -61,12 +64,12 @@ class Feeds:
 
     def _convert(self, position: int, value: Any) -> np.ndarray[Any, Any]:
         node = self.nodes[position]
-        array = value if isinstance(value, np.ndarray) else _to_array(value)
+        array = value if value.__class__ is np.ndarray else _to_array(value)
         if array is None or array.dtype.kind not in "biuf":
-            came = type(value).__name__ if array is None or array.dtype == object else f"{array.dtype} array"
-            raise self._refused(
-                position, f"{came} cannot be fed", "give a bool, integer or float array, number or list of numbers"
-            )
+            hint = "give a bool, integer or float array, number or list of numbers"
+            if isinstance(value, Operators):
+                hint = "give an array: K.eval gives the value of a tensor that needs no placeholder"
+            raise self._refused(position, f"{_came(value, array)} cannot be fed", hint)
         if array.ndim != node.ndim:
             raise self._refused(
                 position, f"rank {array.ndim} was fed, rank {node.ndim} is expected: {show_shape(array.shape)}", None
@@ -75,19 +78,36 @@ class Feeds:
             raise self._refused(
                 position, f"shape {show_shape(array.shape)} was fed, {show_shape(node.type.shape)} is expected", None
             )
-        return array if array.dtype is self.dtypes[position] else array.astype(self.dtypes[position])
+        if array.dtype is self.dtypes[position]:
+            return array
+        with np.errstate(all="ignore"):  # NaN and infinity are values like any other
+            return array.astype(self.dtypes[position])
 
     def _refused(self, position: int, message: str, hint: str | None) -> FeedError:
         return FeedError(message, hint=hint).at(  # type: ignore[return-value]
-            "function call", [f"input {position}: {self.shown[position]}"]
+            "function call", [f"input {position}: {self.shown[position]}"], f"{self._made} (the function)"
         )
 
 
 def _to_array(value: Any) -> np.ndarray[Any, Any] | None:
+    if hasattr(value, "tocoo"):  # a scipy sparse matrix
+        value = value.toarray()
     try:
-        return np.asarray(value)
+        return np.asarray(value)  # a subclass too becomes a plain array: to a program `*` is element by element
     except (ValueError, TypeError):
         return None
+
+
+def _came(value: Any, array: np.ndarray[Any, Any] | None) -> str:
+    """What was fed, for a message."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype}"
+    if isinstance(value, Operators):
+        return "a symbolic tensor"
+    if array is None:
+        return f"a {type(value).__name__} whose parts differ in length"
+    text = repr(value)
+    return f"a {type(value).__name__}, {text if len(text) <= 40 else text[:37] + '...'},"
 
 
 def value_for(variable: Variable, value: Any, node: Node) -> np.ndarray[Any, Any]:
@@ -120,7 +140,7 @@ class Caller:
 
     def __init__(self, feeds: Feeds, arguments: Sequence[Any], written: Sequence[tuple[Variable, Node]], outputs: int):
         self.feeds, self.arguments, self.written, self.outputs = feeds, arguments, written, outputs
-        self.read = [a for a in dict.fromkeys(arguments) if isinstance(a, Variable)]
+        self.read = list(dict.fromkeys(a for a in arguments if isinstance(a, Variable)))
         self.variables = sorted({*self.read, *(variable for variable, _ in written)}, key=lambda v: v.number)
 
     def make(

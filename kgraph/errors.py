@@ -79,6 +79,14 @@ class BodyError(KGraphError, ValueError):
     """A value of a loop or branch body used outside of it."""
 
 
+class ArgumentError(KGraphError, ValueError):
+    """An argument that is no value the function takes: a rate of 2, a phase of 3, an option that does not exist."""
+
+
+class ConfigError(KGraphError, ValueError):
+    """A settings file that cannot be read, or a setting with a value that it cannot have."""
+
+
 class EngineError(KGraphError, ValueError):
     """An engine that is not known or not installed."""
 

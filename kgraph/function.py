@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -62,8 +63,11 @@ class Function:
         options: dict[str, Any] | None = None,
     ):
         self._made = here(2)
-        self._engine = None if engine is None else get_engine(engine)
-        self.passes = chosen(optimize)
+        try:
+            self._engine = None if engine is None else get_engine(engine)
+            self.passes = chosen(optimize)
+        except KGraphError as error:
+            raise error.at("function", (), str(self._made)) from error.__cause__
         self.options = dict(options or {})
         self._single = isinstance(outputs, Operators)
         given = [
@@ -80,7 +84,7 @@ class Function:
         self._names = [node.name for node in given]
         self.graph = _cut(Graph(given, wanted, pairs), given, self._made)
         self._check_sources()
-        self.feeds = Feeds(self.graph.inputs, self.graph.roots, self._shown)
+        self.feeds = Feeds(self.graph.inputs, self.graph.roots, self._shown, self._made)
         self._calls: dict[int, Callable[..., list[Any]]] = {}
         self._programs: dict[int, Any] = {}
         self._lock = threading.RLock()
@@ -121,7 +125,7 @@ class Function:
         if len(values) == count + 1 and phase.fixed is not None and not named:
             values.pop()  # Keras appends the phase also when it is fixed
         now = phase.fixed or 0
-        if self._fed_phase is not None and len(values) > self._fed_phase:
+        if self._fed_phase is not None and len(values) > self._fed_phase and len(values) + len(named) >= count:
             now = _as_phase(values.pop(self._fed_phase))
         if training is not None:
             now = _as_phase(training)
@@ -143,9 +147,9 @@ class Function:
         for name, value in named.items():
             places = [i for i, known in enumerate(self._names) if known == name]
             if len(places) != 1 or places[0] in filled:
-                problem = "is fed twice" if places and places[0] in filled else f"names {len(places)} of the inputs"
-                known = ", ".join(repr(n) for n in self._names if n) or "none has a name"
-                raise FeedError(f"{name!r} {problem}", hint=f"the inputs are {known}").at(
+                known = ", ".join(repr(n) if n else "one without a name" for n in self._names)
+                message = f"{name!r} is fed twice" if len(places) == 1 else f"{len(places) or 'no'} inputs have the name {name!r}"
+                raise FeedError(message, hint=f"the inputs are {known}" if known else "there are no inputs").at(
                     "function call", (), f"{self._made} (the function)"
                 )
             filled[places[0]] = value
@@ -246,7 +250,8 @@ class Function:
         if not engine.stateful:
             assert entry.program is not None
             return caller.make(getattr(entry.program, "call", entry.program), engine)
-        return caller.make(self._bound(now, built, engine), engine, lambda *values: self._rebound(now, values))
+        this = weakref.ref(self)  # no cycle: what is dropped gives up its variables at once
+        return caller.make(self._bound(now, built, engine), engine, lambda *values: _alive(this)._rebound(now, values))
 
     def _bound(self, now: int, built: Listing, engine: Engine) -> Callable[..., Any]:
         """The program of a stateful engine over the storages of this function's variables."""
@@ -340,9 +345,15 @@ def _loaded(
     function.graph, function._fed_phase, function._shown, function._names = graph, fed_phase, shown, names
     function._single, function._made, function.passes, function.options = single, made, passes, options
     function._engine = None if engine is None else get_engine(engine)
-    function.feeds = Feeds(graph.inputs, graph.roots, shown)
+    function.feeds = Feeds(graph.inputs, graph.roots, shown, made)
     function._calls, function._programs, function._lock = {}, {}, threading.RLock()
     return function
+
+
+def _alive(function: weakref.ref[Function]) -> Function:
+    found = function()
+    assert found is not None  # it is being called
+    return found
 
 
 #: The order of a program's arguments.
@@ -420,7 +431,7 @@ def _cut(graph: Graph, given: Sequence[Node], made: Origin) -> Graph:
     stand_ins: dict[Node, Node] = {}
     inputs = []
     for position, node in enumerate(given):
-        if node in given[:position]:
+        if node in given[:position] or node.op is o.learning_phase:  # one of these is no longer among them
             raise GraphError("an input is named twice").at("function", [f"input {position}: {describe(node)}"], str(made))
         if node.op is o.placeholder:
             inputs.append(node)

@@ -1,15 +1,22 @@
-"""What every test begins with: the default settings, no learning phase, one state of NumPy's generator."""
+"""What every test begins with: no settings file, the default settings, no learning phase, one state of NumPy's generator."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kgraph import phase
-from kgraph.config import Settings, changed, settings
-from tests.engines import engines_installed
+# Before kgraph is imported: what it reads then, and processes that tests start, is not the file of whoever runs the tests.
+os.environ["KERAS_HOME"] = str(Path(__file__).parent / "no-settings-here")
+for _name in ("KGRAPH_BACKEND", "KERAS_BACKEND"):
+    os.environ.pop(_name, None)
+
+from kgraph import phase  # noqa: E402
+from kgraph.config import Settings, changed, settings  # noqa: E402
+from tests.engines import engines_installed  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

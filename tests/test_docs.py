@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from kgraph import backend as K
+from kgraph import errors
 from kgraph.errors import KGraphError
 from kgraph.lower.engine import engine_names, unregister
 
@@ -64,6 +65,12 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert target[1:] in anchors
         elif "://" not in target:
             assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+def test_every_error_has_a_line_in_the_docs() -> None:
+    classes = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, KGraphError)}
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    assert classes - {"KGraphError"} == set(re.findall(r"^\| \[`(\w+)`\]", page, re.MULTILINE))
 
 
 def write(page: Path) -> None:

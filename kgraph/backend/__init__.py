@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys as _sys
 from typing import Any
 
 from kgraph.backend.control import function, gradients, in_test_phase, in_train_phase, switch
@@ -96,6 +97,7 @@ from kgraph.backend.state import (
     legacy_weight_ordering,
     manual_variable_initialization,
     name_scope,
+    set_backend,
     set_epsilon,
     set_floatx,
     set_image_dim_ordering,
@@ -134,7 +136,7 @@ __all__ = [
     "max", "maximum", "mean", "min", "minimum", "moving_average_update", "name_scope", "ndim", "not_equal", "one_hot", "ones",
     "ones_like", "pattern_broadcast", "permute_dimensions", "placeholder", "pow", "print_tensor", "prod", "random_binomial",
     "random_normal", "random_normal_variable", "random_uniform", "random_uniform_variable", "relu", "repeat", "repeat_elements",
-    "reshape", "reverse", "round", "set_epsilon", "set_floatx", "set_image_dim_ordering", "set_learning_phase",
+    "reshape", "reverse", "round", "set_backend", "set_epsilon", "set_floatx", "set_image_dim_ordering", "set_learning_phase",
     "set_legacy_weight_ordering", "set_seed", "set_session", "set_value", "shape", "sigmoid", "sign", "sin", "softmax",
     "softplus", "softsign", "sparse_categorical_crossentropy", "sqrt", "square", "squeeze", "stack", "std", "stop_gradient",
     "sum", "switch", "tanh", "tile", "to_dense", "transpose", "update", "update_add", "update_sub", "var", "variable", "zeros",
@@ -143,6 +145,12 @@ __all__ = [
 
 #: Names of Keras 1.x that are read, and follow the settings.
 _FOLLOWING = {"_BACKEND": "engine", "_EPSILON": "epsilon", "_FLOATX": "floatx"}
+
+
+if "engine" in _settings.sources:
+    # Keras said so whenever it was imported. Where nothing names an engine, there is nothing to say.
+    _shown = {"numpy": "NumPy", "tensorflow": "TensorFlow", "theano": "Theano", "pytensor": "PyTensor", "jax": "JAX"}
+    print(f"Using {_shown.get(_settings.engine, _settings.engine)} backend.", file=_sys.stderr)
 
 
 def __getattr__(name: str) -> Any:

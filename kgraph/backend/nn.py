@@ -11,7 +11,7 @@ import kgraph.ir.ops as o
 from kgraph.backend.operands import axis_of, node_of, refuse
 from kgraph.backend.random import entries_of_shape, key_of
 from kgraph.config import settings
-from kgraph.errors import DTypeError, ShapeError
+from kgraph.errors import ArgumentError, DTypeError, ShapeError
 from kgraph.ir.node import Node
 from kgraph.ir.operators import Operators
 from kgraph.ir.promote import as_dtype, as_float, as_node, combine
@@ -316,7 +316,7 @@ def dropout(x: Any, level: Any, noise_shape: Any = None, seed: int | None = None
       noise_shape: shape of keep: ints mixed with symbolic sizes, or a symbolic shape. None, for all or for one size, is the
         size of x; 1 drops along the whole axis at once.
       seed: fixes the stream of draws; None takes a seed from np.random while the graph is built.
-    Raises: ValueError for a number outside of [0, 1); ShapeError if noise_shape does not fit x.
+    Raises: ArgumentError for a number outside of [0, 1); ShapeError if noise_shape does not fit x.
     Source: Srivastava and others (2014), Dropout, JMLR 15, 1929-1958; scaled while training, as in Keras 1.2.2.
 
     >>> K.eval(K.dropout(K.variable([1., 2.]), 0.))
@@ -330,7 +330,7 @@ def dropout(x: Any, level: Any, noise_shape: Any = None, seed: int | None = None
     else:
         level = float(level)
         if not 0 <= level < 1:
-            raise ValueError(f"dropout: level is {level!r}; it is a probability from 0 to below 1")
+            raise refuse(ArgumentError, f"level is {level!r}; it is a probability from 0 to below 1", x=x)
         if level == 0:
             return Tensor(node)
         share, scale = o.scalar(level, "float32"), o.scalar(1 / (1 - level), node.dtype)

@@ -11,11 +11,13 @@ import numpy as np
 import kgraph.ir.ops as o
 from kgraph import cache
 from kgraph import phase as _phase
+from kgraph.backend.operands import refuse
 from kgraph.config import settings
-from kgraph.errors import EngineError
+from kgraph.errors import ArgumentError, EngineError
 from kgraph.ir import origin
 from kgraph.ir.tensor import Tensor
 from kgraph.ir.types import FLOATS
+from kgraph.lower.engine import get_engine
 
 _uids: defaultdict[str, int] = defaultdict(int)
 _phase_tensor = Tensor(o.learning_phase())
@@ -29,6 +31,15 @@ def backend() -> str:
     'numpy'
     """
     return settings.engine
+
+
+def set_backend(name: str) -> None:
+    """Make an engine the default one. Functions that have been called keep theirs; graphs belong to none.
+
+    Raises: EngineError for an engine that is not known, or not installed.
+    """
+    get_engine(name)
+    settings.engine = name
 
 
 def epsilon() -> float:
@@ -47,9 +58,9 @@ def floatx() -> str:
 
 
 def set_floatx(floatx: str) -> None:
-    """Set the default dtype, for what is built from now on. Raises ValueError for any but the three floats."""
+    """Set the default dtype, for what is built from now on. Raises ArgumentError for any but the three floats."""
     if floatx not in FLOATS:
-        raise ValueError(f"floatx is one of {', '.join(map(repr, FLOATS))}, not {floatx!r}")
+        raise refuse(ArgumentError, f"floatx is one of {', '.join(map(repr, FLOATS))}, not {floatx!r}")
     settings.floatx = str(floatx)
 
 
@@ -68,9 +79,9 @@ def image_dim_ordering() -> str:
 
 
 def set_image_dim_ordering(dim_ordering: str) -> None:
-    """Set the order of image axes. Raises ValueError for any but 'th' and 'tf'."""
+    """Set the order of image axes. Raises ArgumentError for any but 'th' and 'tf'."""
     if dim_ordering not in ("th", "tf"):
-        raise ValueError(f"dim_ordering is 'th' or 'tf', not {dim_ordering!r}")
+        raise refuse(ArgumentError, f"dim_ordering is 'th' or 'tf', not {dim_ordering!r}")
     settings.image_dim_ordering = str(dim_ordering)
 
 
@@ -104,9 +115,9 @@ def legacy_weight_ordering() -> bool:
 
 
 def set_legacy_weight_ordering(value: bool) -> None:
-    """Set what `legacy_weight_ordering` answers. Raises ValueError for anything but True and False."""
+    """Set what `legacy_weight_ordering` answers. Raises ArgumentError for anything but True and False."""
     if value not in (True, False):
-        raise ValueError(f"legacy_weight_ordering is True or False, not {value!r}")
+        raise refuse(ArgumentError, f"legacy_weight_ordering is True or False, not {value!r}")
     _legacy["weight_ordering"] = bool(value)
 
 
@@ -127,10 +138,10 @@ def learning_phase() -> Any:
 def set_learning_phase(value: int) -> None:
     """Fix the phase, 0 test or 1 train, for every function, built before or after; `clear_session` unsets it.
 
-    Raises: ValueError for any other value.
+    Raises: ArgumentError for any other value.
     """
     if value not in (0, 1):
-        raise ValueError(f"the learning phase is 0 (test) or 1 (train), not {value!r}")
+        raise refuse(ArgumentError, f"the learning phase is 0 (test) or 1 (train), not {value!r}")
     _phase.fixed = int(value)
 
 

@@ -82,7 +82,7 @@ class Operators:
         return promote.apply(o.negative, self)
 
     def __pos__(self) -> Any:
-        return promote.apply(o.identity, self)
+        return self.wrap(self.node)
 
     def __abs__(self) -> Any:
         return promote.apply(o.absolute, self)

@@ -35,9 +35,9 @@ class Origin:
     @property
     def line(self) -> int:
         """The line in the file. Looked up on demand: in a long module that takes longer than building the node."""
-        if self._code is not None:
+        if not self._line and self._code is not None:  # the code stays: the table's key has its id
             position = next(islice(self._code.co_positions(), self._lasti // 2, None), (0,))
-            self._line, self._code = position[0] or self._code.co_firstlineno, None
+            self._line = position[0] or self._code.co_firstlineno
         return self._line
 
     @property

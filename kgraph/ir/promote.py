@@ -134,6 +134,8 @@ def from_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
         raise TensorUseError(
             f"np.{ufunc.__name__}{how} does not build a node", hint="use the K function of the same meaning"
         ).at(f"np.{ufunc.__name__}", (), str(origin))
+    if op is o.identity:  # np.positive: a handle of its own on the same node, as +x
+        return inputs[0].wrap(inputs[0].node)
     if len(inputs) == 1:
         return apply(op, inputs[0])
     return combine(op, *inputs)

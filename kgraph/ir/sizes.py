@@ -69,6 +69,8 @@ def _operands(node: Node, inputs: Sequence[TensorType]) -> list[str]:
 
 
 def _real_type(node: Node, inputs: Sequence[TensorType], values: Mapping[Node, Any]) -> Any:
+    if node.op.bodies:
+        return node.type  # bodies were built for the sizes that were known then
     attrs = dict(node.attrs)
     holes: list[int] = []
     if node.op.sized is not None:
@@ -91,7 +93,7 @@ def _real_type(node: Node, inputs: Sequence[TensorType], values: Mapping[Node, A
 def _known_value(node: Node, values: Mapping[Node, Any]) -> Any:
     if node.op is o.constant:
         return node.attrs[0][1].array
-    return values[node] if node in values else o.static_int(node)
+    return values[node] if node in values else None if is_tuple(node.type) else o.static_int(node)
 
 
 def _note_value(node: Node, inputs: Sequence[TensorType], values: dict[Node, Any]) -> None:

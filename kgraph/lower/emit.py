@@ -175,7 +175,7 @@ class _Plan:
             value not in self.given
             and value.op is not o.constant
             and _makes_own(value)
-            and self.last_touch[value] == number
+            and self.last_touch.get(value) == number
             and value.type.dtype == node.type.dtype
             and _fits(value, node)
             and sum(value in self.owners[other] for other in {self.value(i) for i in node.inputs}) == 1
@@ -299,7 +299,9 @@ class _Chunk:
         if isinstance(op.numpy, np.ufunc) and op is not o.matmul and node.ndim:
             for position in range(len(node.inputs)):
                 if self.plan.may_overwrite(number, position):
-                    return f"{self._function(op)}({', '.join([*operands, operands[position]])})"
+                    # By name: NumPy 2.4 warns of a third operand of maximum and minimum.
+                    out = f"out={operands[position]}" if op in (o.maximum, o.minimum) else operands[position]
+                    return f"{self._function(op)}({', '.join([*operands, out])})"
         if op in _SYMBOLS:
             return f"{operands[0]} {_SYMBOLS[op]} {operands[1]}"
         if op is o.transpose:

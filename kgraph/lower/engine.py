@@ -142,5 +142,11 @@ def get_engine(name: str | Engine) -> Engine:
         module = _MODULES.get(name)
         if module is None:
             raise EngineError(f"there is no engine {name!r}", hint=f"the engines are {', '.join(engine_names())}")
-        found = importlib.import_module(module).ENGINE
+        try:
+            found = importlib.import_module(module).ENGINE
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("kgraph"):
+                raise
+            hint = f"python -m pip install 'kgraph[{name}]'"
+            raise EngineError(f"the engine {name} needs the package {error.name}, which is not installed", hint=hint) from None
     return found

@@ -38,6 +38,7 @@ class Case:
       rtol, atol: None is RTOL of the dtype. 0 for both asks for equality.
       known: the static shape of the result over operands of known sizes; None is the real one.
       stretches: axes of size 1 are stretched: they stay known where other sizes are not; None is what the op says.
+      fixed: operands have the sizes that they have (the key of a draw); there is no form of unknown sizes.
       expands: whether the row holds for the expansion of the op too; a str is the reason why not.
     """
 
@@ -54,6 +55,7 @@ class Case:
     atol: float | None = None
     known: tuple[int | None, ...] | None = None
     stretches: bool | None = None
+    fixed: bool = False
     expands: bool | str = True
     _made: dict[str, Any] = field(default_factory=dict)
 
@@ -79,7 +81,7 @@ class Case:
 
     def shapes(self, known: bool) -> list[tuple[int | None, ...]]:
         """The static shapes of the operands; unknown but for axes that are to be stretched."""
-        if known:
+        if known or self.fixed:
             return [x.shape for x in self.inputs]
         keeps = self.op.broadcasts if self.stretches is None else self.stretches
         return [tuple(1 if keeps and size == 1 else None for size in x.shape) for x in self.inputs]

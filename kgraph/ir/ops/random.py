@@ -85,13 +85,16 @@ class _Generators(threading.local):
 _generators = _Generators()
 
 
+_FLOATS: dict[str, Any] = {name: np.dtype(name).type for name in FLOATS}  # a generator takes microseconds to read a name
+
+
 def _random_uniform(key: Any, *sizes: Any, shape: Entries, dtype: str) -> Any:
     size = fill_sizes(shape, sizes)
     generator = _generators.of(key)
     if dtype == "float16":
         # float16 holds each multiple of 2 ** -11 below 1; a float32 just below 1 would be rounded up to 1.
         return np.asarray(np.floor(generator.random(size, np.float32) * np.float32(2048)) / np.float32(2048)).astype(dtype)
-    return generator.random(size, dtype)
+    return generator.random(size, _FLOATS[dtype])
 
 
 def _random_normal(key: Any, *sizes: Any, shape: Entries, dtype: str) -> Any:
@@ -99,7 +102,7 @@ def _random_normal(key: Any, *sizes: Any, shape: Entries, dtype: str) -> Any:
     generator = _generators.of(key)
     if dtype == "float16":
         return np.asarray(generator.standard_normal(size, np.float32)).astype(dtype)
-    return generator.standard_normal(size, dtype)
+    return generator.standard_normal(size, _FLOATS[dtype])
 
 
 def _fold_in(key: Any, step: Any) -> Any:

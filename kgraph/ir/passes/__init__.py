@@ -26,7 +26,11 @@ def chosen(optimize: bool | Iterable[str]) -> tuple[str, ...]:
 
     Raises: GraphError for a name that is none.
     """
-    wanted = set(PIPELINE) if optimize is True else set() if optimize is False else set(optimize)
+    names = tuple(PIPELINE) if optimize is True else () if optimize is False else optimize
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        hint = f"the passes are {', '.join(PIPELINE)}"
+        raise GraphError(f"optimize is {optimize!r}, not True, False or a list of passes", hint=hint)
+    wanted = set(names)
     if unknown := wanted - set(PIPELINE):
         raise GraphError(
             f"there is no pass {', '.join(sorted(map(repr, unknown)))}", hint=f"the passes are {', '.join(PIPELINE)}"

@@ -36,8 +36,9 @@ class _Sinking:
     def __init__(self, order: Sequence[Node], sides: dict[Node, Guard | None], record: Record):
         self.order, self.record = order, record
         # The outermost branch that each node belongs to; branches within that are the business of its body.
+        # Sources belong to no side: a body is given them (a constant it has itself).
         self.within: dict[Node, Guard] = {
-            node: guard.first for node, guard in sides.items() if guard and node.op is not o.constant
+            node: guard.first for node, guard in sides.items() if guard and not node.op.source
         }
         self.made: dict[Node, Node] = {}
 

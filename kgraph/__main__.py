@@ -1,0 +1,7 @@
+"""``python -m kgraph``: the command, where its script is not on the path."""
+
+import sys
+
+from kgraph.cli import main
+
+sys.exit(main())

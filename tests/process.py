@@ -1,0 +1,24 @@
+"""Running Python programs in processes of their own, with the default settings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_python(program: str, *args: str, **env: str) -> str:
+    """What a program prints. Raises AssertionError, with what it wrote to stderr, if it fails."""
+    settings = {
+        "KGRAPH_BACKEND": "numpy",
+        "KERAS_HOME": str(ROOT / "no such folder"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program, *args], capture_output=True, text=True, cwd=ROOT, env={**os.environ, **settings, **env},
+    )  # fmt: skip
+    assert not done.returncode, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout

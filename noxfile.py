@@ -39,5 +39,6 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session, environment: str) -> None:
     """The tests."""
     session.install(".[test]", *ENVIRONMENTS[environment])
+    session.env.update(KERAS_HOME=session.create_tmp(), KGRAPH_BACKEND="", KERAS_BACKEND="")  # not the user's own settings
     session.run("python", "-c", "import numpy, sys; print('Python', sys.version.split()[0], 'NumPy', numpy.__version__)")
     session.run("python", "-m", "pytest", *(session.posargs or ["-n", "auto"]))

@@ -154,7 +154,8 @@ class Caller:
           rebind: called with the same values when the engine's generation is no longer that of the program.
         """
         feeds, number = self.feeds, {variable: i for i, variable in enumerate(self.variables)}
-        space: dict[str, Any] = {"ndarray": np.ndarray, "admit": feeds.admit, "seen": feeds.seen, "program": program}
+        run = getattr(program, "call", program)
+        space: dict[str, Any] = {"ndarray": np.ndarray, "admit": feeds.admit, "seen": feeds.seen, "program": run}
         space.update({f"d{i}": dtype for i, dtype in enumerate(feeds.dtypes)})
         for variable, i in number.items():
             space[f"s{i}"], space[f"l{i}"] = variable, variable.lock
@@ -185,7 +186,7 @@ class Caller:
         )  # fmt: skip
         space.update(
             value_for=value_for, held=all_held, locks=[v.lock for v in self.variables], to_host=engine.to_host,
-            engine=engine, generation=engine.generation, rebind=rebind,
+            engine=engine, generation=getattr(program, "generation", engine.generation), rebind=rebind,
         )  # fmt: skip
         exec(_compiled(text), space)  # the text is made of numbers alone
         return space.pop("call")  # its globals do not name it: no cycle keeps the graph alive
@@ -198,8 +199,6 @@ def _call_text(
     """The text of a caller. A variable's value is a host array, or in the engine's storage; and the engine may be stateful."""
     values = [f"v{i}" for i in range(fed)]
     lines = [f"def call({', '.join(values)}):"]
-    if generations:
-        lines.append(f"    if engine.generation != generation: return rebind({', '.join(values)})")
     if fed:
         classes = " and ".join(f"{v}.__class__ is ndarray and {v}.dtype is d{i}" for i, v in enumerate(values))
         shapes = f"({', '.join(f'{v}.shape' for v in values)})" if fed > 1 else "v0.shape"
@@ -212,6 +211,11 @@ def _call_text(
         held = "held(locks)" if locks > MOST_LOCKS else ", ".join(f"l{i}" for i in range(locks))
         lines.append(f"    with {held}:")
         pad = "        "
+    if generations:
+        # Within the locks: what holds the lock of a variable keeps it from moving to the next generation.
+        lines.append(f"{pad}if engine.generation == generation:")
+        pad += "    "
+    if locks:
         for i in read:
             if kind == "host":
                 lines += [f"{pad}w{i} = s{i}.host", f"{pad}if w{i} is None: w{i} = s{i}.get()"]
@@ -238,7 +242,9 @@ def _call_text(
     # A stateful program has written when it returns, and nothing when it raises: its storage is the newest either way.
     lines += [*commit, *call] if kind == "stateful" else [*call, *commit]
     shown = [f"to_host({r})" if kind == "device" else r for r in results[:outputs]]
-    lines.append(f"    return [{', '.join(shown)}]")
+    lines.append(f"{pad if generations else '    '}return [{', '.join(shown)}]")
+    if generations:
+        lines.append(f"    return rebind({', '.join(values)})")
     return "\n".join(lines)
 
 

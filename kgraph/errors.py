@@ -92,7 +92,13 @@ class EngineError(KGraphError, ValueError):
 
 
 class MissingRule(KGraphError, NotImplementedError):
-    """An op that an engine has no lowering rule for, and that has no ``expand``."""
+    """An op that an engine has no lowering rule for, and that has no ``expand``.
+
+    Attributes:
+      op: the name of the op.
+    """
+
+    op: str = ""
 
 
 class GraphError(KGraphError, ValueError):

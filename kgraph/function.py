@@ -14,7 +14,7 @@ import kgraph.ir.ops as o
 from kgraph import cache, phase
 from kgraph.call import Caller, Feeds, fits
 from kgraph.config import settings
-from kgraph.errors import FeedError, GraphError, IndexOutOfRange, KGraphError, ShapeError, UpdateError
+from kgraph.errors import FeedError, GraphError, IndexOutOfRange, KGraphError, MissingRule, ShapeError, UpdateError
 from kgraph.ir.body import check_no_strays
 from kgraph.ir.listing import Listing, is_large
 from kgraph.ir.node import Constant, Graph, Identity, Node, describe
@@ -23,7 +23,7 @@ from kgraph.ir.origin import Origin, here
 from kgraph.ir.passes import Record, chosen, run_pipeline
 from kgraph.ir.promote import as_dtype, as_node
 from kgraph.ir.traverse import substitute, toposort
-from kgraph.lower.engine import Engine, get_engine
+from kgraph.lower.engine import Engine, engines_with, get_engine
 from kgraph.lower.variable import Variable
 
 #: Arguments of `K.function` that Theano or TensorFlow took, and that mean nothing here.
@@ -148,7 +148,9 @@ class Function:
             places = [i for i, known in enumerate(self._names) if known == name]
             if len(places) != 1 or places[0] in filled:
                 known = ", ".join(repr(n) if n else "one without a name" for n in self._names)
-                message = f"{name!r} is fed twice" if len(places) == 1 else f"{len(places) or 'no'} inputs have the name {name!r}"
+                message = (
+                    f"{name!r} is fed twice" if len(places) == 1 else f"{len(places) or 'no'} inputs have the name {name!r}"
+                )
                 raise FeedError(message, hint=f"the inputs are {known}" if known else "there are no inputs").at(
                     "function call", (), f"{self._made} (the function)"
                 )
@@ -174,7 +176,12 @@ class Function:
         Args:
           record: takes the rewrites.
         """
-        return run_pipeline(self.graph, int(training), self.passes, self.engine.rules.keys(), record)
+        try:
+            return run_pipeline(self.graph, int(training), self.passes, self.engine.rules.keys(), record)
+        except MissingRule as error:
+            error.message = f"the engine {self.engine.name} has no rule for the op {error.op}, which has no simpler form"
+            error.hint = f"engines that have it: {', '.join(engines_with(o.OPS[error.op])) or 'none that is loaded'}"
+            raise
 
     @property
     def source(self) -> str:
@@ -211,7 +218,7 @@ class Function:
                 entry = self._lower(now, built, engine)
                 cache.as_built.put(key, entry, entry.nodes)
             call = self._caller(now, entry, built, engine)
-            self._programs[now] = entry.program
+            self._programs[now] = entry.program or self._programs[now]
             self._calls[now] = call
             return call
 
@@ -251,7 +258,8 @@ class Function:
             assert entry.program is not None
             return caller.make(getattr(entry.program, "call", entry.program), engine)
         this = weakref.ref(self)  # no cycle: what is dropped gives up its variables at once
-        return caller.make(self._bound(now, built, engine), engine, lambda *values: _alive(this)._rebound(now, values))
+        self._programs[now] = program = self._bound(now, built, engine)
+        return caller.make(program, engine, lambda *values: _alive(this)._rebound(now, values))
 
     def _bound(self, now: int, built: Listing, engine: Engine) -> Callable[..., Any]:
         """The program of a stateful engine over the storages of this function's variables."""
@@ -286,7 +294,9 @@ class Function:
                     f"the outputs need {node.name!r}, which is not among the inputs"
                     if node.name
                     else "the outputs need a placeholder that is not among the inputs",
-                    hint="add it to the inputs of K.function",
+                    hint="add it to the inputs of K.function"
+                    if self._made.function != "eval"
+                    else "K.eval has no values to feed; K.function([placeholder], [x]) makes a function that is fed",
                 ).at(
                     "function",
                     [f"placeholder: {describe(node)}"],
@@ -295,10 +305,15 @@ class Function:
 
     def _explained(self, error: Exception, now: int) -> Exception:
         """An exception of the program with the node that raised it: the K function, its operands, the user's line."""
-        locate = getattr(self._programs.get(now), "locate", None)
-        if locate is None or (isinstance(error, KGraphError) and error.place):
+        program = self._programs.get(now)
+        if isinstance(error, KGraphError) and error.place:
             return error
-        node = self._node_at(locate(error.__traceback__), now)
+        path: Sequence[tuple[str, int]] = ()
+        if hasattr(program, "explain"):
+            error, path = program.explain(error)
+        elif hasattr(program, "locate"):
+            path = program.locate(error.__traceback__)
+        node = self._node_at(path, now)
         if node is None:
             return error
         kind: type[KGraphError] = ShapeError if isinstance(error, ValueError) else GraphError

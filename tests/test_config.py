@@ -84,7 +84,12 @@ def test_a_wrong_file_is_named_with_field_and_what_is_allowed(home, text, messag
 def test_the_command_writes_beside_what_is_there(home, capsys):
     write(home, '{"odd": 1, "floatx": "float16"}')
     assert cli.main(["config", "backend=theano", "epsilon=1e-6", "--json"]) == 0
-    assert json.loads((home / "keras.json").read_text()) == {"odd": 1, "floatx": "float16", "backend": "theano", "epsilon": 1e-6}
+    assert json.loads((home / "keras.json").read_text()) == {
+        "odd": 1,
+        "floatx": "float16",
+        "backend": "theano",
+        "epsilon": 1e-6,
+    }
     shown = json.loads(capsys.readouterr().out)
     assert shown["settings"] == {"backend": "theano", "floatx": "float16", "epsilon": 1e-6, "image_dim_ordering": "th"}
     assert os.listdir(home) == ["keras.json"]  # nothing half-written is left
@@ -106,7 +111,12 @@ def test_a_wrong_value_in_the_file_can_be_mended_by_the_command(home):
 
 def run(code, **environment):
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, check=False, timeout=120
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+        timeout=120,
     )
 
 
@@ -138,7 +148,11 @@ def test_set_backend_changes_the_default_at_once_or_not_at_all(monkeypatch):
 
 @pytest.mark.parametrize(
     ("call", "value", "kept"),
-    [(K.set_floatx, "float8", K.floatx), (K.set_image_dim_ordering, "nchw", K.image_dim_ordering), (K.set_learning_phase, 2, None)],
+    [
+        (K.set_floatx, "float8", K.floatx),
+        (K.set_image_dim_ordering, "nchw", K.image_dim_ordering),
+        (K.set_learning_phase, 2, None),
+    ],
 )
 def test_a_wrong_setting_changes_nothing(call, value, kept):
     before = kept() if kept else None
@@ -150,6 +164,6 @@ def test_a_wrong_setting_changes_nothing(call, value, kept):
 def test_settings_are_read_under_their_old_names(monkeypatch):
     monkeypatch.setattr(settings, "epsilon", 1e-5)
     assert K._EPSILON == K.epsilon() == 1e-5
-    assert K._FLOATX == K.floatx()
+    assert K.floatx() == K._FLOATX
     with pytest.raises(AttributeError, match="nonsense"):
         K.nonsense  # noqa: B018

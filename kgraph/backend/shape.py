@@ -65,12 +65,12 @@ def dtype(x: Any) -> str:
 
 
 def is_sparse(tensor: Any) -> bool:
-    """Whether a tensor is sparse: never, values are dense."""
-    return False
+    """Whether a tensor is marked as sparse: a placeholder or variable made so, or such ones joined. Its value is dense."""
+    return bool(getattr(tensor, "_sparse", False))
 
 
 def to_dense(tensor: Any) -> Tensor:
-    """The tensor as a dense one, which it is already."""
+    """The tensor without the mark of a sparse one; its value is dense already."""
     return Tensor(node_of(tensor))
 
 
@@ -215,12 +215,16 @@ def concatenate(tensors: Sequence[Any], axis: int = -1) -> Tensor:
     >>> K.eval(K.concatenate([K.variable([[1., 2.]]), K.variable([[3.]])]))
     array([[1., 2., 3.]], dtype=float32)
     """
+    tensors = list(tensors)
     nodes = _of_one_dtype(tensors)
     if not nodes:
         raise refuse(ShapeError, "there is nothing to concatenate")
     if not nodes[0].ndim:
         raise refuse(ShapeError, "a scalar has no axis to concatenate along", hint="K.stack joins scalars", x=nodes[0])
-    return Tensor(o.concatenate(*nodes, axis=axis_of(axis, nodes[0])))
+    joined: Any = Tensor(o.concatenate(*nodes, axis=axis_of(axis, nodes[0])))
+    if all(map(is_sparse, tensors)):
+        joined._sparse = True
+    return joined  # type: ignore[no-any-return]
 
 
 def stack(x: Sequence[Any]) -> Tensor:

@@ -17,7 +17,7 @@ from kgraph.errors import ArgumentError, EngineError
 from kgraph.ir import origin
 from kgraph.ir.tensor import Tensor
 from kgraph.ir.types import FLOATS
-from kgraph.lower.engine import get_engine
+from kgraph.lower.engine import engines_loaded, get_engine
 
 _uids: defaultdict[str, int] = defaultdict(int)
 _phase_tensor = Tensor(o.learning_phase())
@@ -146,20 +146,36 @@ def set_learning_phase(value: int) -> None:
 
 
 def clear_session() -> None:
-    """Unset the learning phase, start `get_uid` anew and forget compiled programs.
+    """Unset the learning phase, start `get_uid` anew, forget compiled programs, and give up the session of tensorflow.
 
     Tensors, variables and functions go on working: there is no global graph to clear.
     """
     _phase.fixed = None
     _uids.clear()
     cache.clear()
+    for engine in engines_loaded():
+        engine.clear()
 
 
 def get_session() -> Any:
-    """The session of the TensorFlow engine. Raises EngineError on any other engine, which has none."""
-    raise EngineError(f"the engine is {settings.engine}, and only tensorflow has a session").at("get_session")
+    """The session in which the TensorFlow engine runs functions, with kgraph's own graph unless `set_session` gave another.
+
+    A new session may take its place when most of its graph is dead, so ask again rather than keep it; one that you have set
+    stays. Raises EngineError on any other engine, which has none.
+    """
+    try:
+        return get_engine(settings.engine).session()
+    except EngineError as error:
+        raise error.at("get_session") from None
 
 
 def set_session(session: Any) -> None:
-    """Use a session with the TensorFlow engine. Raises EngineError on any other engine, which has none."""
-    raise EngineError(f"the engine is {settings.engine}, and only tensorflow has a session").at("set_session")
+    """Run the functions of the TensorFlow engine in a session of yours (on a cluster, with a configuration), from now on.
+
+    Variables keep their values and move there; functions are built into its graph at their next call. `clear_session` ends it.
+    Raises EngineError on any other engine, which has none.
+    """
+    try:
+        get_engine(settings.engine).set_session(session)
+    except EngineError as error:
+        raise error.at("set_session") from None

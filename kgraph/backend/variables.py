@@ -75,6 +75,8 @@ def variable(value: Any, dtype: Any = None, name: str | None = None) -> Tensor:
     kind = TensorType(wanted, array.shape)
     tensor: Any = Tensor(o.variable(type=kind, uid=Variable(name or f"variable_{get_uid('variable')}", kind, array)))
     tensor._keras_shape, tensor._uses_learning_phase = array.shape, False
+    if hasattr(value, "tocoo"):
+        tensor._sparse = True
     return tensor
 
 

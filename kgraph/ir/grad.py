@@ -137,7 +137,9 @@ def _sum(a: Node, b: Node, x: Node) -> Node:
 def _ends_in_zeros(loss: Node, node: Node) -> bool:
     """Whether the loss depends on the node through ops that are constant to the gradient, and through nothing else."""
     order = toposort([loss])
-    return loss in reachable(order, [node], lambda n: n.op.vjp is not None and n.type.is_float)
+    return node.type.is_float and loss in reachable(
+        order, [node], lambda n: n.op.vjp is not None and (is_tuple(n.type) or n.type.is_float)
+    )
 
 
 def _disconnected(loss: Node, node: Node) -> GradientError:

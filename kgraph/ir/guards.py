@@ -53,6 +53,12 @@ def enter(outer: Guard | None, condition: Node, side: bool) -> Guard | None:
     return _GUARDS.setdefault(key, Guard(outer, condition, side)) if found is None else found
 
 
+def taken(node: Node, guard: Guard | None) -> Node | None:
+    """The side that a switch takes wherever it is needed, because its guard says so; None if it does not, or for any other op."""
+    told = guard.holds(node.inputs[0]) if guard is not None and node.op.name == "switch" else None
+    return None if told is None else node.inputs[1 if told else 2]
+
+
 def meet(x: Guard | None, y: Guard | None) -> Guard | None:
     """The longest path that both begin with."""
     while x is not y:
@@ -67,13 +73,21 @@ def meet(x: Guard | None, y: Guard | None) -> Guard | None:
 
 
 def guards(order: Sequence[Node], roots: Iterable[Node]) -> dict[Node, Guard | None]:
-    """Node -> guard, for the nodes of an order (inputs first) of which roots are always needed. Empty if none has a guard."""
+    """Node -> guard, for the nodes of an order (inputs first) of which roots are always needed. Empty if none has a guard.
+
+    A node that only sides need that are never taken (the other side of a condition, within one side of it) is left out.
+    """
     if not any(node.op.name == "switch" for node in order):
         return {}
     found: dict[Node, Guard | None] = dict.fromkeys(roots)
     for node in reversed(order):
-        guard = found.get(node)
+        if node not in found:
+            continue
+        guard = found[node]
+        known = taken(node, guard)
         for position, i in enumerate(node.inputs):
+            if known is not None and i is not known:
+                continue
             need = guard
             if position and node.op.name == "switch":
                 need = enter(guard, node.inputs[0], position == 1)

@@ -15,6 +15,9 @@ from itertools import islice
 from types import CodeType
 from typing import Any
 
+import numpy as np
+
+import kgraph
 from kgraph.ir.weak import WeakTable
 
 FORWARD, GRADIENT, UPDATE = "forward", "gradient", "update"
@@ -72,7 +75,7 @@ _ORIGINS = WeakTable()
 _OPERATORS = {
     "__truediv__": "divide", "__rtruediv__": "divide", "__floordiv__": "floor_divide", "__rfloordiv__": "floor_divide",
     "__sub__": "subtract", "__rsub__": "subtract", "__mul__": "multiply", "__rmul__": "multiply", "__radd__": "add",
-    "__rpow__": "pow", "__rmod__": "mod", "__neg__": "negative", "__getitem__": "index",
+    "__rpow__": "pow", "__rmod__": "mod", "__neg__": "negative", "__getitem__": "index", "__array_ufunc__": "",
     "__gt__": "greater", "__ge__": "greater_equal", "__lt__": "lesser", "__le__": "lesser_equal",
 }  # fmt: skip
 
@@ -100,7 +103,8 @@ class _Building(threading.local):
 building = _Building()
 
 #: Folders whose frames are not the user's: a line of theirs is never an origin.
-_INSIDE = [os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep]
+#: NumPy calls us back for its functions.
+_INSIDE = [os.path.dirname(os.path.abspath(file)) + os.sep for file in (kgraph.__file__, np.__file__)]
 _inside: dict[str, bool] = {}
 
 

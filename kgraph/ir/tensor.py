@@ -51,25 +51,25 @@ class Tensor(Operators):
     def __bool__(self) -> bool:
         if self.node.op.name == "variable":
             return True  # Keras writes ``if b:`` for a bias or None
-        raise _needs_value(self, "bool", "compare with K.equal, branch with K.switch, or get the value with K.eval")
+        raise _needs_value(self, "bool(x)", "compare with K.equal, branch with K.switch, or get the value with K.eval")
 
     def __float__(self) -> float:
-        raise _needs_value(self, "float", "get the value with K.eval, or stay symbolic with K.cast")
+        raise _needs_value(self, "float(x)", "get the value with K.eval, or stay symbolic with K.cast")
 
     def __int__(self) -> int:
-        raise _needs_value(self, "int", "get the value with K.eval, or stay symbolic with K.cast")
+        raise _needs_value(self, "int(x)", "get the value with K.eval, or stay symbolic with K.cast")
 
     def __index__(self) -> int:
-        raise _needs_value(self, "an index", "a symbolic size goes into K.reshape, K.tile and slices as it is")
+        raise _needs_value(self, "use as an index", "a symbolic size goes into K.reshape, K.tile and slices as it is")
 
     def __complex__(self) -> complex:
-        raise _needs_value(self, "complex", "kgraph has no complex numbers")
+        raise _needs_value(self, "complex(x)", "kgraph has no complex numbers")
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        raise _needs_value(self, "a NumPy array", "get the value with K.eval, or use the K function of the same meaning")
+        raise _needs_value(self, "use as a NumPy array", "get the value with K.eval, or use the K function of the same meaning")
 
     def __len__(self) -> int:
-        size = self._first_size("len")
+        size = self._first_size("len(x)")
         return size
 
     def __iter__(self) -> Iterator[Any]:
@@ -80,7 +80,7 @@ class Tensor(Operators):
         if not shape:
             raise _needs_value(self, use, "a scalar has no axis to go along")
         if shape[0] is None:
-            raise _needs_value(self, use, "its first size is unknown while the graph is built; slice it, or use K.map_fn")
+            raise _needs_value(self, use, "its first size is unknown while the graph is built; slice it up to a known size")
         return shape[0]
 
     def __copy__(self) -> Tensor:
@@ -109,6 +109,6 @@ def _loaded(kind: type[Tensor], listing: Listing, marks: dict[str, Any]) -> Tens
 
 
 def _needs_value(tensor: Tensor, use: str, hint: str) -> TensorUseError:
-    error = TensorUseError(f"a symbolic tensor has no value yet, so it has no {use}", hint=hint)
+    error = TensorUseError(f"a symbolic tensor has no value while the graph is built, so {use} is not possible", hint=hint)
     error.at(use, [f"x: {describe(tensor.node)}"], str(here(3)))
     return error

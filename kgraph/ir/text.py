@@ -25,14 +25,16 @@ def listing(graph: Graph, lines: int = LONGEST) -> str:
 def _rows(graph: Graph, indent: str) -> Iterator[tuple[str, str, str, str]]:
     order = toposort((*graph.inputs, *graph.roots), stop=graph.inputs)
     names: dict[Node, str] = {}
+    number = 0
     for node in order:
         if node.op.name == "constant" and node.type.size is not None and node.type.size <= 4:
             names[node] = repr(node.attrs[0][1])
             continue
-        names[node] = f"%{len(names)}"
+        number, names[node] = number + 1, f"%{number}"
         operands = [names[i] for i in node.inputs]
         attrs = [f"{name}={_shown(value)}" for name, value in node.attrs if name != "type" and not isinstance(value, Graph)]
-        yield f"{indent}{names[node]}", repr(node.type), f"{node.op.name}({', '.join(operands + attrs)})", str(node.origin)
+        called = f"{node.op.name} {node.name!r}" if node.name else f"{node.op.name}({', '.join(operands + attrs)})"
+        yield f"{indent}{names[node]}", repr(node.type), called, str(node.origin)
         for name, value in node.attrs:
             if isinstance(value, Graph):
                 yield f"{indent}  {name}:", "", "", ""

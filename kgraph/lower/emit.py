@@ -70,6 +70,8 @@ class NumpyProgram:
             _Chunk(plan, bodies, start, start + CHUNK, quiet and count <= CHUNK) for start in range(0, max(count, 1), CHUNK)
         ]
         self.call = self._chunks[0].function if count <= CHUNK else _driver(plan, self._chunks, quiet)
+        for chunk in self._chunks:
+            chunk.forget()
         self.source: str = "\n\n".join([chunk.text for chunk in self._chunks] + [body.source for body in bodies.values()])
 
     def __call__(self, *values: Any) -> Sequence[Any]:
@@ -213,7 +215,7 @@ class _Chunk:
         self.plan, self.bodies, self.start, self.stop = plan, bodies, start, stop
         self.last = stop >= len(plan.order)
         self.names: dict[Node, str] = {}
-        self.space: dict[str, Any] = {"array": np.array, "errstate": np.errstate, "same_sizes": _same_sizes}
+        self.space: dict[str, Any] = {"array": np.array, "errstate": np.errstate, "same_sizes": same_sizes}
         self._spare: list[str] = []
         self._fixed: dict[Any, str] = {}
         self._count = 0
@@ -245,7 +247,10 @@ class _Chunk:
         exec(self.code, space)  # defines the function: the text is ours, made of op names and numbers
         self.function = space.pop("program")  # its globals do not name it: no cycle keeps the constants alive
         self.code = self.function.__code__
-        del self.plan, self.bodies, self.names, self.space, self._fixed, self._spare
+
+    def forget(self) -> None:
+        """Let go of the graph: the program outlives the function that it was made for."""
+        del self.plan, self.bodies, self.takes, self.gives, self.names, self.space, self._fixed, self._spare
 
     def _taken(self, nodes: Sequence[Node]) -> list[Node]:
         if self.start == 0 and self.last:
@@ -265,7 +270,7 @@ class _Chunk:
         dying = [v for v in dict.fromkeys(values) if plan.last_use[v] == number and self.names.get(v, "a").startswith("v")]
         lines = []
         if node.op.broadcasts and any(v in plan.loose for v in values):
-            shapes = self._fix(tuple(i.type.shape for i in node.inputs))
+            shapes = self._fix(tuple(v.type.shape for v in values))
             lines.append(f"same_sizes({shapes}, {', '.join(operands)})")
         if node.op is o.cond:
             target = self._target(node, dying)
@@ -373,8 +378,6 @@ def _driver(plan: _Plan, chunks: Sequence[_Chunk], quiet: bool) -> Any:
         (chunk, chunk.function, [slots[v] for v in chunk.takes], [slots[v] for v in chunk.gives], ends.get(i, []))
         for i, chunk in enumerate(chunks)
     ]
-    for chunk in chunks:
-        del chunk.takes, chunk.gives
     count = len(slots)
 
     def run_chunks(*values: Any) -> Sequence[Any]:
@@ -396,7 +399,7 @@ def _driver(plan: _Plan, chunks: Sequence[_Chunk], quiet: bool) -> Any:
     return run_quietly if quiet else run_chunks
 
 
-def _same_sizes(built: Sequence[tuple[int | None, ...]], *values: Any) -> None:
+def same_sizes(built: Sequence[tuple[int | None, ...]], *values: Any) -> None:
     """Raises ShapeError if sizes that meet differ. What was built as 1 is stretched."""
     rank = max(map(len, built))
     for axis in range(-rank, 0):

@@ -8,6 +8,7 @@ graph's inputs, variables among them, and returns the outputs and the new values
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from kgraph.ir.node import Graph, Node
 from kgraph.ir.op import Op
 from kgraph.ir.passes.legalise import missing_rule
 from kgraph.ir.traverse import toposort
+from kgraph.ir.types import numpy_dtype
 
 Rules = Mapping[Op, Callable[..., Any]]
 Program = Callable[..., Sequence[Any]]
@@ -30,7 +32,8 @@ class Engine:
       name: what `K.function(engine=...)` and the configuration call it.
       rules: op -> ``(*values, **attrs) -> value``. An op without a rule is expanded before. Rules of ops with bodies get them
         as functions.
-      compile: what to make of the Python function that evaluates a whole graph by the rules (``jax.jit``); None leaves it.
+      compile: what to make of the Python function that evaluates a whole graph by the rules (``jax.jit``), whose values nobody
+        writes to; None leaves the function, and copies its results.
       to_host: storage or result -> NumPy array.
       from_host: ``(array, storage or None) -> storage`` with the value of the array: new storage, or the same written over.
 
@@ -69,7 +72,9 @@ class Engine:
         Returns: a function of the inputs' values that returns the values of `graph.roots`: outputs, then new values.
         """
         evaluate = evaluator(graph, self.rules)
-        return evaluate if self._compile is None else self._compile(evaluate)
+        if self._compile is not None:
+            return self._compile(evaluate)
+        return _owned(evaluate, [numpy_dtype(root.dtype) for root in graph.roots])
 
     def bind(self, graph: Graph, storages: Mapping[Node, Any], options: Mapping[str, Any]) -> Program:
         """For a stateful engine: the program of one function, for the engine's present generation.
@@ -80,9 +85,21 @@ class Engine:
           storages: variable -> the engine's storage of it, as `from_host` made it.
         Returns: a function of the values of the placeholders and streams that returns the outputs, as NumPy arrays that
           are the caller's own, and writes the storages: every write after every read, every new value and every check. When
-          it raises, no storage has changed.
+          it raises, no storage has changed. It may be an object that has the function as its ``call``; ``generation``, if the
+          engine has several; and ``explain``: error of the call -> (an error of Python's or ours, the path to its node).
         """
         raise NotImplementedError(f"the engine {self.name} is not stateful")
+
+    def session(self) -> Any:
+        """The session that programs run in. Raises EngineError where there is no such thing."""
+        raise EngineError(f"the engine is {self.name}, which has no session; tensorflow has one")
+
+    def set_session(self, session: Any) -> None:
+        """Run programs in this session from now on. Raises EngineError where there is no such thing."""
+        self.session()
+
+    def clear(self) -> None:
+        """Let go of what belongs to no function or variable alive."""
 
     def __repr__(self) -> str:
         return f"<engine {self.name}>"
@@ -90,28 +107,44 @@ class Engine:
 
 def evaluator(graph: Graph, rules: Rules) -> Program:
     """The function that computes a graph's roots by the rules, op after op: the definition of what a graph means."""
-    order = toposort(graph.roots, stop=graph.inputs)
+    rows, results = _rows(graph, rules)
 
     def evaluate(*values: Any) -> tuple[Any, ...]:
-        env: dict[Node, Any] = dict(zip(graph.inputs, values, strict=True))
-        for node in order:
-            if node not in env:
-                rule = rules.get(node.op)
-                if rule is None:
-                    raise missing_rule(node)
-                env[node] = rule(*[env[i] for i in node.inputs], **_static(node, rules))
-        return tuple([env[root] for root in graph.roots])
+        found = list(values)
+        for rule, operands, attrs in rows:
+            found.append(rule(*[found[i] for i in operands], **attrs))
+        return tuple([found[i] for i in results])
 
     return evaluate
 
 
-def _static(node: Node, rules: Rules) -> dict[str, Any]:
-    """The attrs of a node, its bodies as functions."""
-    return {name: evaluator(value, rules) if name in node.op.bodies else value for name, value in node.attrs}
+def _rows(graph: Graph, rules: Rules) -> tuple[list[tuple[Callable[..., Any], list[int], dict[str, Any]]], list[int]]:
+    """A graph without its nodes: per node the rule, the numbers of its operands (inputs come first) and the attrs, bodies as
+    functions; and the numbers of the roots."""
+    slots = {node: i for i, node in enumerate(graph.inputs)}
+    rows = []
+    for node in toposort(graph.roots, stop=graph.inputs):
+        if node not in slots:
+            rule = rules.get(node.op)
+            if rule is None:
+                raise missing_rule(node)
+            bodies = {name: evaluator(node.attr(name), rules) for name in node.op.bodies}
+            rows.append((rule, [slots[i] for i in node.inputs], {**dict(node.attrs), **bodies}))
+            slots[node] = len(slots)
+    return rows, [slots[root] for root in graph.roots]
+
+
+def _owned(program: Program, dtypes: Sequence[np.dtype[Any]]) -> Program:
+    """A program whose results share no memory with its arguments or with one another, in the dtypes of the graph."""
+
+    def call(*values: Any) -> list[Any]:
+        return [np.array(result, dtype) for result, dtype in zip(program(*values), dtypes, strict=True)]
+
+    return call
 
 
 #: Name -> module with an ``ENGINE``. An engine is imported when it is first asked for.
-_MODULES = {"numpy": "kgraph.lower.numpy"}
+_MODULES = {"numpy": "kgraph.lower.numpy", "theano": "kgraph.lower.theano", "tensorflow": "kgraph.lower.tensorflow"}
 _registered: dict[str, Engine] = {}
 
 
@@ -126,6 +159,17 @@ def register(engine: Engine) -> Engine:
 def unregister(name: str) -> None:
     """Forget an engine that `register` made known."""
     del _registered[name]
+
+
+def engines_with(op: Op) -> list[str]:
+    """The names of the engines loaded by now that have a rule for an op."""
+    return [engine.name for engine in engines_loaded() if op in engine.rules]
+
+
+def engines_loaded() -> list[Engine]:
+    """The engines that have been asked for by now."""
+    modules = [sys.modules.get(module) for module in _MODULES.values()]
+    return [module.ENGINE for module in modules if hasattr(module, "ENGINE")] + list(_registered.values())
 
 
 def engine_names() -> list[str]:

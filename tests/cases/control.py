@@ -29,7 +29,9 @@ def branch(then: Body, orelse: Body, index: int = 0) -> Callable[..., Node]:
     return build
 
 
-def _cond(condition: Array, inputs: Sequence[Array], then: Body, orelse: Body, oracle: Callable[..., Any], **keywords: Any) -> list[Case]:
+def _cond(
+    condition: Array, inputs: Sequence[Array], then: Body, orelse: Body, oracle: Callable[..., Any], **keywords: Any
+) -> list[Case]:
     index = keywords.pop("index", 0)
     dtype = keywords.pop("dtype", "float32")
     note = f"{'then' if condition else 'orelse'} {keywords.pop('note', '')} {index}"

@@ -68,7 +68,7 @@ def _unary() -> list[Case]:
             floats(2, 0, 3),
             floats(1, 3, 1, low=low, high=high),
         ):
-            rows.append(Case(op, [x], {}, each(f)))
+            rows.append(Case(op, [x], {}, each(f), second=op not in (o.sign, o.round, o.floor)))
         if op in _OF_INTEGERS:
             rows += [Case(op, [ints(3, 4, dtype=dtype)], {}, each(f)) for dtype in ("int8", "int16", "int32", "int64")]
             if op is not o.negative:
@@ -79,7 +79,16 @@ def _unary() -> list[Case]:
 def _special(op: Op, xs: list[float], wanted: list[float], **keywords: Any) -> list[Case]:
     """A row per float dtype: NaN, infinity and what lies at the ends of the range."""
     return [
-        Case(op, [array(xs, dtype)], {}, lambda x: wanted, note="special", rtol=keywords.get("rtol"), atol=0, grad=keywords.get("grad", False))
+        Case(
+            op,
+            [array(xs, dtype)],
+            {},
+            lambda x: wanted,
+            note="special",
+            rtol=keywords.get("rtol"),
+            atol=0,
+            grad=keywords.get("grad", False),
+        )
         for dtype in ("float32", "float64")
     ]
 
@@ -148,9 +157,14 @@ def _binary() -> list[Case]:
     for op, f in _NUMBERS.items():
         for a, b in _SHAPES:
             flat = {"grad": zeros} if op is o.floor_divide else {"second": op is not o.remainder}
-            rows.append(Case(op, [floats(*a), floats(*b, seed=1)], {}, each(f), rtol=1e-5 if op is o.remainder else None, **flat))
+            y = floats(
+                *b, low=1.3 if op in (o.floor_divide, o.remainder) else -2, seed=1
+            )  # far from where differences meet jumps
+            rows.append(Case(op, [floats(*a), y], {}, each(f), rtol=1e-5 if op is o.remainder else None, **flat))
         rows.append(Case(op, [floats(3, 4, dtype="float64"), floats(4, seed=1, dtype="float64")], {}, each(f), grad=False))
-        rows.append(Case(op, [array([3, -3, 3, -3, 0.5], "float16"), array([2, 2, -2, -2, 4], "float16")], {}, each(f), grad=False))
+        rows.append(
+            Case(op, [array([3, -3, 3, -3, 0.5], "float16"), array([2, 2, -2, -2, 4], "float16")], {}, each(f), grad=False)
+        )
         for dtype in ("int8", "int16", "int32", "int64"):
             y = ints(4, seed=1, dtype=dtype)
             rows.append(Case(op, [ints(3, 4, dtype=dtype), np.where(y == 0, 3, y).astype(dtype)], {}, each(f)))
@@ -160,10 +174,14 @@ def _binary() -> list[Case]:
             rows += [Case(op, [floats(*a), floats(*b, seed=1)], {}, each(f), dtype="bool") for a, b in _SHAPES]
         for dtype in ("bool", "uint8", "int8", "int32", "int64", "float16", "float64"):
             x, y = [np.abs(ints(3, 4, low=0, high=3, seed=seed)).astype(dtype) for seed in (0, 1)]
-            rows.append(Case(op, [x, y], {}, each(f), dtype="bool" if op in _COMPARISONS else None, note="with ties", grad=False))
+            rows.append(
+                Case(op, [x, y], {}, each(f), dtype="bool" if op in _COMPARISONS else None, note="with ties", grad=False)
+            )
     for op, f in _LOGIC.items():
         rows += [Case(op, [bools(*a), bools(*b, seed=1)], {}, each(f)) for a, b in _SHAPES]
-        rows.append(Case(op, [array([True, True, False, False], "bool"), array([True, False, True, False], "bool")], {}, each(f)))
+        rows.append(
+            Case(op, [array([True, True, False, False], "bool"), array([True, False, True, False], "bool")], {}, each(f))
+        )
     return rows
 
 
@@ -226,7 +244,11 @@ ROWS += [
     *[
         Case(o.cast, [floats(3, 4, dtype=source)], {"dtype": target}, lambda x: x, dtype=target, rtol=2e-3)
         for source in ("float16", "float32", "float64")
-        for target in ("float16", "float32", "float64")
+        for target in ("float32", "float64")
+    ],
+    *[
+        Case(o.cast, [floats(3, 4, dtype=source)], {"dtype": "float16"}, lambda x: x, dtype="float16", rtol=1e-3, grad=lambda w, x: [w.astype("float16")])
+        for source in ("float16", "float32", "float64")
     ],
     *[
         Case(o.cast, [array([1.7, -1.7, 0.0, 2.0])], {"dtype": target}, each(int), dtype=target, note="towards zero", grad=False)
@@ -241,7 +263,8 @@ ROWS += [
     Case(o.cast, [floats(0, 2)], {"dtype": "float64"}, lambda x: x, dtype="float64"),
     *[
         Case(o.identity, [x], {"uid": Identity()}, lambda x: x)
-        for x in (floats(3, 4), floats(), floats(0, 2), ints(3, dtype="uint8"), bools(2), array(SPECIAL))
+        for x in (floats(3, 4), floats(), floats(0, 2), ints(3, dtype="uint8"), bools(2))
     ],
+    Case(o.identity, [array(SPECIAL)], {"uid": Identity()}, lambda x: x, note="special", grad=False),
     *[Case(o.stop_gradient, [x], {}, lambda x: x, grad=zeros) for x in (floats(3, 4), floats(dtype="float64"), floats(0, 2), ints(3))],
 ]  # fmt: skip

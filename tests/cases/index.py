@@ -52,8 +52,13 @@ def _indexing() -> list[Case]:
         rows.append(Case(o.index, [x, *sizes], attrs, taken, known=known))
         g = floats(*np.shape(taken(x, *sizes)), seed=1)
         rows.append(Case(o.scatter_index, [g, x, *sizes], attrs, put))
-    rows += [Case(o.index, [x], {"form": "i", "numbers": (1,)}, lambda x: x[1]) for x in (bools(3, 2), ints(3, dtype="uint8"), floats(3, dtype="float16"))]
-    rows.append(Case(o.scatter_index, [ints(2), floats(5)], {"form": "s", "numbers": (1, 3, 1)}, lambda g, x: [0, g[0], g[1], 0, 0]))
+    rows += [
+        Case(o.index, [x], {"form": "i", "numbers": (1,)}, lambda x: x[1])
+        for x in (bools(3, 2), ints(3, dtype="uint8"), floats(3, dtype="float16"))
+    ]
+    rows.append(
+        Case(o.scatter_index, [ints(2), floats(5)], {"form": "s", "numbers": (1, 3, 1)}, lambda g, x: [0, g[0], g[1], 0, 0])
+    )
     return rows
 
 
@@ -80,10 +85,15 @@ def _rows() -> list[Case]:
     ]:  # fmt: skip
         rows.append(Case(o.gather, [floats(*shape), indices], {}, taken))
         g = floats(*indices.shape, *shape[1:], seed=1)
-        rows.append(Case(o.scatter_add, [g, indices, floats(*shape)], {}, added, rtol=1e-5 if g.size > 2000 else None))
+        many = g.size > 500  # too many for differences
+        rows.append(Case(o.scatter_add, [g, indices, floats(*shape)], {}, added, rtol=1e-5 if many else None,
+                         grad=(lambda w, g, indices, like: [taken(w, indices), np.zeros(like.shape)]) if many else True))  # fmt: skip
     for dtype in ("uint8", "int8", "int16", "int64"):
         rows.append(Case(o.gather, [floats(3, 2, dtype="float64"), array([2, 0], dtype)], {}, taken))
-    rows += [Case(o.gather, [x, array([1, 0], "int32")], {}, taken) for x in (bools(2, 2), ints(2, dtype="uint8"), array([NAN, INF]))]
+    rows += [
+        Case(o.gather, [x, array([1, 0], "int32")], {}, taken, grad=False)
+        for x in (bools(2, 2), ints(2, dtype="uint8"), array([NAN, INF]))
+    ]
     rows.append(Case(o.scatter_add, [ints(3), array([1, 1, 0], "int32"), floats(2)], {}, added))
     for shape, indices in [((3, 4), ints(3, low=0, high=4)), ((3, 4), ints(3, low=-4, high=4, dtype="int64")), ((4,), np.array(1)), ((2, 3, 5), ints(2, 3, low=0, high=5)),
                            ((0, 4), ints(0)), ((2, 0, 3), ints(2, 0)), ((1, 3), array([2], "uint8"))]:  # fmt: skip
@@ -107,7 +117,9 @@ def _unpicked(g: Array, indices: Array, like: Array) -> Array:
 
 def _classes() -> list[Case]:
     def hot(depth: int) -> Callable[[Array], Array]:
-        return lambda x: np.array([[1.0 if i == j else 0.0 for j in range(depth)] for i in x.ravel()]).reshape((*x.shape, depth))
+        return lambda x: np.array([[1.0 if i == j else 0.0 for j in range(depth)] for i in x.ravel()]).reshape(
+            (*x.shape, depth)
+        )
 
     rows = [
         Case(o.one_hot, [indices], {"depth": depth, "dtype": dtype}, hot(depth), dtype=dtype)
@@ -128,13 +140,21 @@ def _classes() -> list[Case]:
     scores = array([[0.1, 0.7, 0.2], [0.5, 0.5, 0.1], [0.2, 0.2, 0.2], [NAN, 1, 2], [1, INF, 0], [3, 2, 1]])
     for k in (0, 1, 2, 3, 9):
         for targets in ([1, 1, 2, 0, 1, 2], [2, 0, 0, 1, 0, 3], [-1, 2, 1, 2, 2, 0]):
-            rows.append(Case(o.in_top_k, [scores, array(targets, "int32")], {"k": k}, lambda p, t, k=k: among(p, t, k), dtype="bool"))
+            rows.append(
+                Case(o.in_top_k, [scores, array(targets, "int32")], {"k": k}, lambda p, t, k=k: among(p, t, k), dtype="bool")
+            )
     rows += [
-        Case(o.in_top_k, [floats(3, 5, dtype=d), ints(3, low=0, high=5, dtype=i)], {"k": 2}, lambda p, t: among(p, t, 2), dtype="bool")
+        Case(
+            o.in_top_k,
+            [floats(3, 5, dtype=d), ints(3, low=0, high=5, dtype=i)],
+            {"k": 2},
+            lambda p, t: among(p, t, 2),
+            dtype="bool",
+        )
         for d, i in [("float64", "int64"), ("float16", "uint8")]
     ]
     rows.append(Case(o.in_top_k, [floats(0, 5), ints(0)], {"k": 2}, lambda p, t: np.zeros(0, bool), dtype="bool"))
-    rows.append(Case(o.in_top_k, [floats(2, 0), ints(2)], {"k": 2}, lambda p, t: [False, False], dtype="bool", expands="no class has a largest score"))
+    rows.append(Case(o.in_top_k, [floats(2, 0), ints(2)], {"k": 2}, lambda p, t: [False, False], dtype="bool"))
     return rows
 
 

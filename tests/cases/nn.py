@@ -68,11 +68,17 @@ _SHAPES: list[tuple[int, ...]] = [(4,), (3, 4), (2, 3, 4), (1, 1), (0, 4), (3, 4
 def _activations() -> list[Case]:
     rows = []
     for op, f in ((o.softmax, softmax), (o.log_softmax, log_softmax)):
-        empty = "an expansion that takes the largest of an axis cannot know that there is none"
         for shape in _SHAPES:
             for axis in range(len(shape)):
-                rows.append(Case(op, [floats(*shape, low=-5, high=5)], {"axis": axis}, lambda x, f=f, a=axis: f(x, a),
-                                 grad=len(shape) < 2 or shape[1] < 40, expands=empty if 0 in shape else True))  # fmt: skip
+                rows.append(
+                    Case(
+                        op,
+                        [floats(*shape, low=-5, high=5)],
+                        {"axis": axis},
+                        lambda x, f=f, a=axis: f(x, a),
+                        grad=40 not in shape,
+                    )
+                )
         rows += [Case(op, [floats(3, 4, dtype=d)], {"axis": 1}, lambda x, f=f: f(x, 1)) for d in ("float16", "float64")]
     rows += [
         Case(o.softmax, [array([[1e4, 1e4, -1e4], [1000, 0, -1000], [-1e4, -1e4, -1e4]])], {"axis": 1},
@@ -84,7 +90,7 @@ def _activations() -> list[Case]:
              grad=False),
         Case(o.log_softmax, [array([[NAN, 1, 2], [-INF, 0, 0]])], {"axis": 1}, lambda x: [[NAN] * 3, [-INF, -math.log(2), -math.log(2)]], note="special",
              grad=False),
-        Case(o.softmax, [np.zeros((1, 70_000), "float16")], {"axis": 1}, lambda x: x + 1 / 70_000, note="of many", grad=False),
+        Case(o.softmax, [np.zeros((1, 70_000), "float16")], {"axis": 1}, lambda x: x + 1 / 70_000, note="of many", grad=False, rtol=5e-3, atol=0),
     ]  # fmt: skip
     return rows
 
@@ -94,15 +100,39 @@ def _entropies() -> list[Case]:
     for shape in _SHAPES:
         x, t, few = floats(*shape, low=-3, high=3), labels(*shape).astype("float32"), math.prod(shape) < 30
         for epsilon in (0.0, 1e-7):
-            rows.append(Case(o.softmax_crossentropy, [x, t, bound(epsilon)], {}, crossentropy, grad=few and _no_gradient_of_epsilon,
-                             rtol=4e-6, expands=0 not in shape or "no class has a largest score"))  # fmt: skip
+            rows.append(
+                Case(
+                    o.softmax_crossentropy,
+                    [x, t, bound(epsilon)],
+                    {},
+                    crossentropy,
+                    grad=few and _no_gradient_of_epsilon,
+                    rtol=4e-6,
+                )
+            )
             g = floats(*shape[:-1], seed=2)
-            rows.append(Case(o.softmax_crossentropy_grad, [g, x, t, bound(epsilon)], {}, crossentropy_grad, grad=few and epsilon == 0 and _numeric_but_epsilon,
-                             rtol=4e-6, expands=0 not in shape or "no class has a largest score"))  # fmt: skip
+            rows.append(
+                Case(
+                    o.softmax_crossentropy_grad,
+                    [g, x, t, bound(epsilon)],
+                    {},
+                    crossentropy_grad,
+                    grad=few and epsilon == 0 and _numeric_but_epsilon,
+                    rtol=4e-6,
+                )
+            )
     for dtype in ("float16", "float64"):
         x, t = floats(3, 4, dtype=dtype), labels(3, 4).astype(dtype)
         rows.append(Case(o.softmax_crossentropy, [x, t, bound(1e-3, dtype)], {}, crossentropy, grad=False))
-        rows.append(Case(o.softmax_crossentropy_grad, [floats(3, dtype=dtype), x, t, bound(1e-3, dtype)], {}, crossentropy_grad, grad=False))
+        rows.append(
+            Case(
+                o.softmax_crossentropy_grad,
+                [floats(3, dtype=dtype), x, t, bound(1e-3, dtype)],
+                {},
+                crossentropy_grad,
+                grad=False,
+            )
+        )
     far = array([[1e4, -1e4, 0], [0, 20, 0], [-1e4, 0, 0]])
     hot = array([[0, 1, 0], [0, 1, 0], [1, 0, 0]])
     rows += [

@@ -17,9 +17,21 @@ def _draws() -> list[Case]:
     for op in (o.random_uniform, o.random_normal):
         for dtype in ("float16", "float32", "float64"):
             for shape in ((3, 4), (), (0, 2), (1,)):
-                rows.append(Case(op, [KEY], {"shape": shape, "dtype": dtype}, lambda key, s=shape: np.zeros(s), dtype=dtype, fixed=True))
+                rows.append(
+                    Case(op, [KEY], {"shape": shape, "dtype": dtype}, lambda key, s=shape: np.zeros(s), dtype=dtype, fixed=True)
+                )
         sizes = [size(3), size(2, "int64")]
-        rows.append(Case(op, [KEY, *sizes], {"shape": (None, 4, None), "dtype": "float32"}, lambda *_: np.zeros((3, 4, 2)), dtype="float32", known=(None, 4, None), fixed=True))
+        rows.append(
+            Case(
+                op,
+                [KEY, *sizes],
+                {"shape": (None, 4, None), "dtype": "float32"},
+                lambda *_: np.zeros((3, 4, 2)),
+                dtype="float32",
+                known=(None, 4, None),
+                fixed=True,
+            )
+        )
     for step in (size(0), size(5, "int64"), size(3, "uint8"), size(-1)):
         rows.append(Case(o.fold_in, [KEY, step], {}, lambda key, step: np.zeros(2), dtype="int64", fixed=True))
     return rows

@@ -20,7 +20,9 @@ def over(f: Callable[[list[Any]], Any], axis: Axes, keepdims: bool) -> Callable[
 
     def reduce(x: Array) -> Array:
         kept = [n for a, n in enumerate(x.shape) if a not in axis]
-        rows = np.moveaxis(x, axis, range(x.ndim - len(axis), x.ndim)).reshape((*kept, -1) if x.size else (*kept, _count(x, axis)))
+        rows = np.moveaxis(x, axis, range(x.ndim - len(axis), x.ndim)).reshape(
+            (*kept, -1) if x.size else (*kept, _count(x, axis))
+        )
         found = np.array([f(row.tolist()) for row in rows.reshape((math.prod(kept), rows.shape[-1]))])
         return found.reshape([1 if a in axis else n for a, n in enumerate(x.shape)] if keepdims else kept)
 
@@ -34,7 +36,9 @@ def _count(x: Array, axis: Axes) -> int:
 def running(f: Callable[[Any, Any], Any], axis: int) -> Callable[[Array], Array]:
     def accumulate(x: Array) -> Array:
         rows = np.moveaxis(x, axis, -1)
-        found = np.array([list(itertools.accumulate(row.tolist(), f)) for row in rows.reshape((-1, rows.shape[-1]))] if x.size else [])
+        found = np.array(
+            [list(itertools.accumulate(row.tolist(), f)) for row in rows.reshape((-1, rows.shape[-1]))] if x.size else []
+        )
         return np.moveaxis(found.reshape(rows.shape), -1, axis)
 
     return accumulate
@@ -93,7 +97,10 @@ def _totals() -> list[Case]:
         if smooth:
             rows += [Case(op, [floats(*s)], _attrs(a, k), over(f, a, k)) for s, a in _EMPTY for k in (False, True)]
         else:
-            rows += [Case(op, [floats(*s)], _attrs(a, False), over(f, a, False)) for s, a in [((0, 3), (1,)), ((0, 3), ()), ((2, 0), (0,))]]
+            rows += [
+                Case(op, [floats(*s)], _attrs(a, False), over(f, a, False))
+                for s, a in [((0, 3), (1,)), ((0, 3), ()), ((2, 0), (0,))]
+            ]
         if op is not o.logsumexp:
             for dtype in ("uint8", "int8", "int16", "int32", "int64"):
                 x = ints(3, 4, low=1, high=4, dtype=dtype) if dtype == "uint8" else ints(3, 4, low=-2, high=3, dtype=dtype)
@@ -117,9 +124,21 @@ def _totals() -> list[Case]:
 def _running() -> list[Case]:
     rows = []
     for op, f in ((o.cumsum, lambda a, b: a + b), (o.cumprod, lambda a, b: a * b)):
-        for shape, axis in [((5,), 0), ((2, 3, 4), 0), ((2, 3, 4), 1), ((2, 3, 4), 2), ((1, 3), 0), ((0, 3), 0), ((0, 3), 1), ((2, 0), 1)]:
+        for shape, axis in [
+            ((5,), 0),
+            ((2, 3, 4), 0),
+            ((2, 3, 4), 1),
+            ((2, 3, 4), 2),
+            ((1, 3), 0),
+            ((0, 3), 0),
+            ((0, 3), 1),
+            ((2, 0), 1),
+        ]:
             rows.append(Case(op, [floats(*shape)], {"axis": axis}, running(f, axis)))
-        rows += [Case(op, [ints(2, 4, low=0, high=3, dtype=d)], {"axis": 1}, running(f, 1)) for d in ("uint8", "int8", "int32", "int64")]
+        rows += [
+            Case(op, [ints(2, 4, low=0, high=3, dtype=d)], {"axis": 1}, running(f, 1))
+            for d in ("uint8", "int8", "int32", "int64")
+        ]
         rows.append(Case(op, [floats(2, 4, dtype="float16")], {"axis": 1}, running(f, 1), rtol=4e-3))
         rows.append(Case(op, [floats(2, 4, dtype="float64")], {"axis": 1}, running(f, 1)))
         rows.append(Case(op, [bools(2, 4)], {"axis": 1}, running(f, 1), dtype="int64"))

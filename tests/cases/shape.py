@@ -57,6 +57,7 @@ def _layout() -> list[Case]:
              for op in (o.expand_dims, o.squeeze) for x in (ints(1, 3, dtype="uint8"), bools(1, 2))]  # fmt: skip
     for shape, axes in [((3,), (0,)), ((2, 3, 4), (0,)), ((2, 3, 4), (1,)), ((2, 3, 4), (0, 2)), ((2, 3, 4), (0, 1, 2)), ((2, 3), ()), ((), ()),
                         ((0, 3), (0,)), ((1, 1), (0, 1))]:  # fmt: skip
+
         def wanted(x: Array, axes: tuple[int, ...] = axes) -> Array:
             out = np.empty_like(x)
             for at in np.ndindex(x.shape):
@@ -74,10 +75,31 @@ def _stretch() -> list[Case]:
                           ((1,), (0,)), ((0, 1), (0, 3)), ((2, 1, 3), (5, 2, 4, 3)), ((1, 3), (70, 30, 3))]:  # fmt: skip
         stretched = lambda x, *rest, s=wanted: np.zeros(s) + x  # noqa: E731
         rows.append(Case(o.broadcast_to, [floats(*shape)], {"shape": wanted}, stretched, stretches=True))
-        rows.append(Case(o.broadcast_like, [floats(*shape), floats(*wanted, seed=1)], {}, stretched, grad=lambda w, x, y: [_summed(w, x), None]))
+        rows.append(
+            Case(
+                o.broadcast_like,
+                [floats(*shape), floats(*wanted, seed=1)],
+                {},
+                stretched,
+                grad=lambda w, x, y: [_summed(w, x), None],
+            )
+        )
     rows += [
-        Case(o.broadcast_to, [floats(1, 3), size(4)], {"shape": (None, 3)}, lambda x, n: [x[0]] * 4, stretches=True, known=(None, 3)),
-        Case(o.broadcast_to, [floats(3), size(2), size(0, "int64")], {"shape": (None, None, 3)}, lambda x, n, m: np.zeros((2, 0, 3)), known=(None, None, 3)),
+        Case(
+            o.broadcast_to,
+            [floats(1, 3), size(4)],
+            {"shape": (None, 3)},
+            lambda x, n: [x[0]] * 4,
+            stretches=True,
+            known=(None, 3),
+        ),
+        Case(
+            o.broadcast_to,
+            [floats(3), size(2), size(0, "int64")],
+            {"shape": (None, None, 3)},
+            lambda x, n, m: np.zeros((2, 0, 3)),
+            known=(None, None, 3),
+        ),
         Case(o.broadcast_to, [bools(1, 2)], {"shape": (3, 2)}, lambda x: [x[0]] * 3, stretches=True),
         Case(o.broadcast_like, [ints(1, 2), floats(3, 2)], {}, lambda x, y: [x[0]] * 3, grad=False),
         Case(o.broadcast_like, [floats(dtype="float64"), bools(3)], {}, lambda x, y: [x] * 3),
@@ -107,9 +129,20 @@ def _joined() -> list[Case]:
             return np.stack(slices, axis) if slices else np.zeros((2, 0))
 
         rows.append(Case(o.concatenate, xs, {"axis": axis}, wanted))
-    rows += [Case(o.concatenate, [x, x], {"axis": 0}, lambda x, y: [*x, *y]) for x in (ints(2, dtype="uint8"), bools(3), floats(2, dtype="float16"))]
+    rows += [
+        Case(o.concatenate, [x, x], {"axis": 0}, lambda x, y: [*x, *y])
+        for x in (ints(2, dtype="uint8"), bools(3), floats(2, dtype="float16"))
+    ]
 
-    for shape, axis, count in [((3,), 0, 2), ((2, 3), 0, 3), ((2, 3), 1, 2), ((2, 3), 1, 1), ((2, 3), 1, 0), ((0, 3), 0, 2), ((2, 1, 2), 1, 3)]:
+    for shape, axis, count in [
+        ((3,), 0, 2),
+        ((2, 3), 0, 3),
+        ((2, 3), 1, 2),
+        ((2, 3), 1, 1),
+        ((2, 3), 1, 0),
+        ((0, 3), 0, 2),
+        ((2, 1, 2), 1, 3),
+    ]:
 
         def repeated(x: Array, *n: Array, axis: int = axis, count: int = count) -> Array:
             parts = [np.moveaxis(x, axis, 0)[i] for i in range(x.shape[axis]) for _ in range(count)]
@@ -118,7 +151,15 @@ def _joined() -> list[Case]:
         rows.append(Case(o.repeat, [floats(*shape)], {"axis": axis, "repeats": (count,)}, repeated))
         unknown = tuple(0 if s == 0 else None if a == axis else s for a, s in enumerate(shape))
         rows.append(Case(o.repeat, [floats(*shape), size(count)], {"axis": axis, "repeats": (None,)}, repeated, known=unknown))
-    rows.append(Case(o.repeat, [ints(3, dtype="int8"), size(2, "uint8")], {"axis": 0, "repeats": (None,)}, lambda x, n: [v for v in x for _ in "ab"], known=(None,)))
+    rows.append(
+        Case(
+            o.repeat,
+            [ints(3, dtype="int8"), size(2, "uint8")],
+            {"axis": 0, "repeats": (None,)},
+            lambda x, n: [v for v in x for _ in "ab"],
+            known=(None,),
+        )
+    )
 
     for shape, reps in [((3,), (2,)), ((2, 3), (1, 2)), ((2, 3), (3, 1)), ((2, 3), (2, 2)), ((2, 3), (1, 1)), ((2, 3), (0, 2)), ((0, 3), (2, 2)),
                         ((2, 1, 2), (2, 3, 1)), ((), ())]:  # fmt: skip
@@ -143,12 +184,28 @@ def _sizes() -> list[Case]:
     for x in (floats(2, 3), floats(), floats(0, 4), bools(5), ints(2, 1, 3, dtype="uint8")):
         rows.append(Case(o.shape, [x], {}, lambda x: [len_of for len_of in x.shape], dtype="int32"))
         for axes in {(), tuple(range(x.ndim)), (0,) if x.ndim else (), (x.ndim - 1,) if x.ndim else ()}:
-            rows.append(Case(o.size, [x], {"axes": axes}, lambda x, axes=axes: int(np.prod([x.shape[a] for a in axes])), dtype="int32"))
+            rows.append(
+                Case(o.size, [x], {"axes": axes}, lambda x, axes=axes: int(np.prod([x.shape[a] for a in axes])), dtype="int32")
+            )
     for bounds in [(0, 5, 1), (2, 9, 3), (5, 0, -2), (0, 0, 1), (3, 0, 1), (0, 3, -1), (-3, 3, 2), (0, 10, 100)]:
         for dtype in ("int32", "int64", "float32", "float16"):
             rows.append(Case(o.arange, [], {"bounds": bounds, "dtype": dtype}, lambda b=bounds: list(range(*b)), dtype=dtype))
-    for entries, sizes in [((0, None, 1), [size(4)]), ((None, None, 2), [size(1), size(8, "int64")]), ((0, 7, None), [size(3, "uint8")]), ((5, 0, None), [size(-1)])]:
-        rows.append(Case(o.arange, sizes, {"bounds": entries, "dtype": "int32"}, lambda *n, e=entries: list(range(*filled(e, n))), dtype="int32", known=(None,)))
+    for entries, sizes in [
+        ((0, None, 1), [size(4)]),
+        ((None, None, 2), [size(1), size(8, "int64")]),
+        ((0, 7, None), [size(3, "uint8")]),
+        ((5, 0, None), [size(-1)]),
+    ]:
+        rows.append(
+            Case(
+                o.arange,
+                sizes,
+                {"bounds": entries, "dtype": "int32"},
+                lambda *n, e=entries: list(range(*filled(e, n))),
+                dtype="int32",
+                known=(None,),
+            )
+        )
     return rows
 
 

@@ -82,35 +82,25 @@ def test_value(case: Case, engine: str, known: bool) -> None:
     assert_value(case, found)
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_value_of_the_plain_evaluator(case: Case, known: bool) -> None:
-    given = placeholders(case, known)
-    graph = Graph(given, [case.node(*given)])
-    verify(graph)
-    with np.errstate(all="ignore"):
-        (found,) = evaluator(graph, RULES)(*case.inputs)
-    assert_value(case, found)
+def test_value_of_the_plain_evaluator(case: Case) -> None:
+    for known in (True, False):
+        given = placeholders(case, known)
+        graph = Graph(given, [case.node(*given)])
+        verify(graph)
+        with np.errstate(all="ignore"):
+            (found,) = evaluator(graph, RULES)(*case.inputs)
+        assert_value(case, found)
 
 
-@pytest.mark.parametrize("optimize", [True, False], ids=["folded", "run"])
 @pytest.mark.parametrize(("case", "engine"), _rows(CASES))
-def test_constant_operands(case: Case, engine: str, optimize: bool) -> None:
+def test_constant_operands(case: Case, engine: str) -> None:
     out = case.node(*[o.constant_of(x) for x in case.inputs])
-    assert_value(case, Function([], [out], engine=engine, optimize=optimize)()[0])
+    for optimize in (True, False):
+        assert_value(case, Function([], [out], engine=engine, optimize=optimize)()[0])
 
 
 # ---------------------------------------------------------------------------------------------------- gradients
-
-
-def _has_floats(case: Case) -> bool:
-    return any(x.dtype.kind == "f" for x in case.inputs)
-
-
-def _differentiable(case: Case) -> bool:
-    """Whether the row has a gradient in float64. (Other float dtypes take the same way.)"""
-    result_is_float = case.result_dtype.startswith("float")
-    return case.op.vjp is not None and case.grad is not False and result_is_float and _has_floats(case)
 
 
 def in_float64(case: Case) -> tuple[list[Array], dict[str, Any]]:
@@ -150,7 +140,7 @@ class Slopes:
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
-@pytest.mark.parametrize(("case", "engine"), _rows([case for case in CASES if _differentiable(case)]))
+@pytest.mark.parametrize(("case", "engine"), _rows([case for case in CASES if case.differentiable]))
 def test_gradient(case: Case, engine: str, known: bool) -> None:
     slopes = Slopes(case, known)
     made = [g for g in slopes.gradients if g is not None]
@@ -166,18 +156,17 @@ def test_gradient(case: Case, engine: str, known: bool) -> None:
             assert_gradient(None if g is None else next(found), np.asarray(wanted))
 
 
-def _curved(case: Case) -> bool:
-    return _differentiable(case) and (case.grad is True if case.second is None else case.second)
-
-
-@pytest.mark.parametrize(("case", "engine"), _rows([case for case in CASES if _curved(case)]))
+@pytest.mark.parametrize(("case", "engine"), _rows([case for case in CASES if case.curved]))
 def test_second_gradient(case: Case, engine: str) -> None:
     """The gradient of a weighted sum of the first gradients, against differences of these."""
     slopes = Slopes(case, known=True)
     first = [g for g in slopes.gradients if g is not None]
     assert first
     second_weights = [weights(g.type.shape, seed=i) for i, g in enumerate(first)]
-    terms = [o.sum(g * o.constant_of(v), axis=tuple(range(g.ndim)), keepdims=False) for g, v in zip(first, second_weights, strict=True)]
+    terms = [
+        o.sum(g * o.constant_of(v), axis=tuple(range(g.ndim)), keepdims=False)
+        for g, v in zip(first, second_weights, strict=True)
+    ]
     total = sum(terms[1:], terms[0])
     second = grad.gradients(total, slopes.wrt, "none")
     inputs = [*slopes.given, slopes.w]
@@ -188,9 +177,11 @@ def test_second_gradient(case: Case, engine: str) -> None:
         assert_gradient(None if g is None else next(found), wanted)
 
 
-@pytest.mark.parametrize("op", [op for op in OPS.values() if op.vjp is None and not op.source and op not in RANDOM], ids=lambda op: op.name)
+@pytest.mark.parametrize(
+    "op", [op for op in OPS.values() if op.vjp is None and not op.source and op not in RANDOM], ids=lambda op: op.name
+)
 def test_an_op_without_a_gradient_ends_the_path(op: Any) -> None:
-    case = next(case for case in CASES if case.op is op and (_has_floats(case) or not case.inputs or case.inputs[0].dtype.kind != "f"))
+    case = next(case for case in CASES if case.op is op)
     given = placeholders(case, known=True)
     loss = o.cast(case.node(*given), dtype="float32")
     assert grad.gradients(loss, given, "none") == [None] * len(given)
@@ -212,7 +203,7 @@ def expansion(case: Case) -> Callable[..., Node]:
     return build
 
 
-_EXPANDED = [case for case in CASES if case.op.expand is not None and case.expands is True]
+_EXPANDED = [case for case in CASES if case.op.expand is not None]
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
@@ -225,12 +216,14 @@ def test_expansion_has_the_value_of_the_op(case: Case, engine: str, known: bool)
     case.close(Function(given, [out], engine=engine)(list(case.inputs))[0])
 
 
-@pytest.mark.parametrize(("case", "engine"), _rows([case for case in _EXPANDED if _differentiable(case) and case.grad is True]))
+@pytest.mark.parametrize(("case", "engine"), _rows([case for case in _EXPANDED if case.differentiable and case.grad is True]))
 def test_expansion_has_the_gradient_of_the_op(case: Case, engine: str) -> None:
     slopes = Slopes(case, known=True, build=expansion(case))
     for position, x, g in zip(slopes.positions, slopes.wrt, slopes.gradients, strict=True):
         wanted = central_difference(slopes.oracle, slopes.inputs, position)
-        found = None if g is None else Function([*slopes.given, slopes.w], [g], engine=engine)([*slopes.inputs, slopes.weights])[0]
+        found = (
+            None if g is None else Function([*slopes.given, slopes.w], [g], engine=engine)([*slopes.inputs, slopes.weights])[0]
+        )
         assert g is None or g.dtype == x.dtype
         assert_gradient(found, wanted)
 
@@ -240,11 +233,14 @@ def test_expansion_has_the_gradient_of_the_op(case: Case, engine: str) -> None:
 
 def forward_and_back(case: Case, known: bool) -> tuple[Graph, list[Array]]:
     """A row with its gradients, which a program computes in one go, over and over the same memory."""
-    if not _differentiable(case):
+    if not case.differentiable:
         given = placeholders(case, known)
         return Graph(given, [case.node(*given)]), list(case.inputs)
     slopes = Slopes(case, known)
-    return Graph([*slopes.given, slopes.w], [slopes.out, *(g for g in slopes.gradients if g is not None)]), [*slopes.inputs, slopes.weights]
+    return Graph([*slopes.given, slopes.w], [slopes.out, *(g for g in slopes.gradients if g is not None)]), [
+        *slopes.inputs,
+        slopes.weights,
+    ]
 
 
 def assert_same_bits(found: Sequence[Any], wanted: Sequence[Any]) -> None:
@@ -293,13 +289,15 @@ def test_every_known_gap_is_a_row() -> None:
 
 def test_every_differentiable_op_has_a_row_with_a_gradient() -> None:
     with_gradient = {op.name for op in OPS.values() if op.vjp is not None}
-    assert {case.op.name for case in CASES if _differentiable(case)} == with_gradient
+    assert {case.op.name for case in CASES if case.differentiable} == with_gradient
 
 
 # ---------------------------------------------------------------------------------------------------- sources
 
 
-@pytest.mark.parametrize("value", [np.float32(2.5), np.arange(6, dtype="int8").reshape(2, 3), np.zeros((0, 2))], ids=["0d", "2d", "empty"])
+@pytest.mark.parametrize(
+    "value", [np.float32(2.5), np.arange(6, dtype="int8").reshape(2, 3), np.zeros((0, 2))], ids=["0d", "2d", "empty"]
+)
 def test_a_variable_has_the_value_set_last(value: Any, engine: str) -> None:
     value = np.asarray(value)
     kind = TensorType(value.dtype.name, value.shape)

@@ -174,12 +174,18 @@ tanh: Op = Op("tanh", float_like, numpy=np.tanh, vjp=lambda g, out, x: (g * (1.0
 def _sigmoid(x: Any) -> Any:
     # exp of a large positive number overflows; of -|x| it never does.
     small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1.0, small).astype(small.dtype) / (1 + small)
+    one = small.dtype.type(1)  # NumPy 1 takes a float32 scalar plus a Python number to float64
+    return np.where(x >= 0, one, small) / (one + small)
+
+
+def _expand_sigmoid(x: Node) -> Node:
+    small = o.exp(-o.absolute(x))
+    return o.where(o.greater_equal(x, o.scalar(0.0, x.dtype)), o.scalar(1.0, x.dtype), small) / (small + 1.0)
 
 
 sigmoid: Op = Op(
     "sigmoid", float_like, numpy=_sigmoid, vjp=lambda g, out, x: (g * (out * (1.0 - out)),), doc="1 / (1 + exp(-x))",
-    expand=lambda x: 0.5 * o.tanh(0.5 * x) + 0.5,
+    expand=_expand_sigmoid,
 )  # fmt: skip
 
 softplus: Op = Op(
@@ -188,8 +194,15 @@ softplus: Op = Op(
     expand=lambda x: o.maximum(x, o.scalar(0.0, x.dtype)) + o.log1p(o.exp(-o.absolute(x))),
 )  # fmt: skip
 
+
+def _relu(x: Any) -> Any:
+    # NumPy vectorises the maximum of two arrays, and not that of an array and a scalar, which takes three times as long.
+    out = np.zeros(x.shape, x.dtype)
+    return np.maximum(x, out, out=out)
+
+
 relu: Op = Op(
-    "relu", number_like, numpy=lambda x: np.maximum(x, x.dtype.type(0)),
+    "relu", number_like, numpy=_relu,
     vjp=lambda g, out, x: (o.where(o.greater(x, o.scalar(0.0, x.dtype)), g, o.scalar(0.0, x.dtype)),),
     doc="max(x, 0); gradient 0 at 0.",
     expand=lambda x: o.maximum(x, o.scalar(0, x.dtype)),

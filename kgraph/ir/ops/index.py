@@ -405,7 +405,7 @@ def _in_top_k_expand(predictions: Node, targets: Node, *, k: int) -> Node:
     classes = o.arange(*nodes, bounds=bounds, dtype="int64")
     is_target = o.equal(o.expand_dims(wide, axis=1), o.expand_dims(classes, axis=0))
     nothing = o.scalar(-np.inf, dtype)
-    score = o.max(o.where(is_target, predictions, nothing), axis=(1,), keepdims=True)
+    score = o.largest(o.where(is_target, predictions, nothing), (1,))
     finite = o.less_equal(o.absolute(score), o.scalar(float(np.finfo(dtype).max), dtype))
     ahead = o.sum(o.cast(o.greater(predictions, score), dtype="int64"), axis=(1,), keepdims=False)
     return o.logical_and(o.squeeze(finite, axis=1), o.less(ahead, o.scalar(k, "int64")))

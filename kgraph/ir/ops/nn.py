@@ -85,18 +85,17 @@ def _log_softmax_vjp(g: Node, out: Node, x: Node, *, axis: int) -> tuple[Node, .
     return (g - o.exp(out) * o.sum(g, axis=(axis,), keepdims=True),)
 
 
-def _below_top(x: Node, axis: int) -> Node:
-    """x less its largest along axis; x itself where there is nothing along axis."""
-    return x if x.type.shape[axis] == 0 else x - o.max(x, axis=(axis,), keepdims=True)
-
-
 def _expand_softmax(x: Node, *, axis: int) -> Node:
-    e = o.exp(_below_top(x, axis))
+    if x.dtype == "float16":
+        return o.cast(_expand_softmax(o.cast(x, dtype="float32"), axis=axis), dtype="float16")
+    e = o.exp(x - o.largest(x, (axis,)))
     return e / o.sum(e, axis=(axis,), keepdims=True)
 
 
 def _expand_log_softmax(x: Node, *, axis: int) -> Node:
-    s = _below_top(x, axis)
+    if x.dtype == "float16":
+        return o.cast(_expand_log_softmax(o.cast(x, dtype="float32"), axis=axis), dtype="float16")
+    s = x - o.largest(x, (axis,))
     return s - o.log(o.sum(o.exp(s), axis=(axis,), keepdims=True))
 
 
@@ -149,7 +148,8 @@ def _softmax_crossentropy(x: Any, target: Any, epsilon: Any) -> Any:
     s -= _top(s, axis, None, None, True, -np.inf)
     total = _over_classes(np.exp(s), axis)
     s -= np.log(total, total)
-    s.clip(low, high, s)
+    np.maximum(s, low, out=s)  # the method clip is written in Python
+    np.minimum(s, high, out=s)
     s *= target
     out = _over_classes(s, axis)
     return np.negative(out, out).reshape(shape)
@@ -166,7 +166,9 @@ def _softmax_crossentropy_grad(g: Any, x: Any, target: Any, epsilon: Any) -> Any
     epsilon = float(epsilon)
     if epsilon > 0:
         _, _, low, high = _bounds(epsilon, x.dtype.char)
-        target = target * (p.clip(low, high) == p)
+        within = p >= low
+        within &= p <= high
+        target = target * within
     p *= _over_classes(target, axis)
     p -= target
     p *= g.reshape((-1, 1)) if axis else g.reshape(-1)

@@ -186,10 +186,24 @@ def _recurrence_back(a: Node, g: Node, axis: int) -> Node:
 # ---------------------------------------------------------------------------------------------------- expansions
 
 
+def largest(x: Node, axis: Axes) -> Node:
+    """The largest of floats over axis, which stays with size 1; -inf of no elements."""
+    if not {0, None} & {x.type.shape[a] for a in axis}:
+        return o.max(x, axis=axis, keepdims=True)
+    for a in axis:
+        size = x.type.shape[a]
+        if not size:  # 0, or unknown and perhaps 0
+            entries, nodes = o.entries_of([1 if i == a else o.size_of(x, i) for i in range(x.ndim)])
+            least = o.broadcast_to(o.scalar(-np.inf, x.dtype), *nodes, shape=entries)
+            x = o.concatenate(x, least, axis=a)
+        x = o.max(x, axis=(a,), keepdims=True)
+    return x
+
+
 def _expand_logsumexp(x: Node, *, axis: Axes, keepdims: bool) -> Node:
-    if 0 in [x.type.shape[a] for a in axis]:
-        return o.log(o.sum(o.exp(x), axis=axis, keepdims=keepdims))  # of no elements, which have no largest one
-    top = o.max(x, axis=axis, keepdims=True)
+    if x.dtype == "float16":  # the sum of more than 65504 exponentials of 0 is not finite there
+        return o.cast(_expand_logsumexp(o.cast(x, dtype="float32"), axis=axis, keepdims=keepdims), dtype="float16")
+    top = largest(x, axis)
     infinite = o.equal(o.absolute(top), o.broadcast_like(o.scalar(np.inf, x.dtype), top))
     shift = o.where(infinite, o.scalar(0.0, x.dtype), top)
     out = o.log(o.sum(o.exp(x - shift), axis=axis, keepdims=True)) + shift
@@ -257,5 +271,5 @@ linear_recurrence: Op = Op(
 )  # fmt: skip
 
 __all__ = [
-    "all", "any", "argmax", "argmin", "cumprod", "cumsum", "linear_recurrence", "logsumexp", "max", "min", "prod", "sum",
+    "all", "any", "argmax", "argmin", "cumprod", "cumsum", "largest", "linear_recurrence", "logsumexp", "max", "min", "prod", "sum",
 ]  # fmt: skip

@@ -63,18 +63,20 @@ def scalar(value: float, dtype: str) -> Node:
     key = (dtype, struct.pack("d", value)) if value.__class__ is float else (dtype, value.__class__, value)
     made = _scalars.get(key)
     if made is None:
-        try:
-            made = Constant(np.array(value, numpy_dtype(dtype)))
-        except OverflowError:
-            made = None
-        if made is None or (kind(dtype) == "int" and made.array != value):
+        if kind(dtype) == "int" and not _holds(dtype, value):
             raise DTypeError(f"{value!r} does not fit {dtype}", hint="cast the tensor to a wider dtype first, with K.cast").at(
                 here(3).function, (), str(here(3))
             )
+        made = Constant(np.array(value, numpy_dtype(dtype)))
         if len(_scalars) >= 10_000:
             _scalars.clear()
         _scalars[key] = made
     return constant.apply((), (("value", made),))
+
+
+def _holds(dtype: str, value: float) -> bool:
+    bounds = np.iinfo(dtype)
+    return bounds.min <= value <= bounds.max and int(value) == value
 
 
 _scalars: dict[Any, Constant] = {}  # numbers that programs name again and again

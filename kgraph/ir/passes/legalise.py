@@ -43,9 +43,8 @@ def legalise(graph: Graph, record: Record, rules: Collection[Op]) -> Graph:
 
 
 def missing_rule(node: Node) -> MissingRule:
-    error = MissingRule(
-        f"the engine has no rule for the op {node.op.name}, and it has no expansion into simpler ops",
-        hint="use another engine, or give the engine a rule",
-    )
+    """The error that names the op and the K function. The engine, and those that have the op, are for the caller to name."""
+    error = MissingRule(f"there is no rule for the op {node.op.name}, and it has no expansion into simpler ops")
+    error.op = node.op.name
     error.at(node.origin.function, [f"node: {describe(node)}"], str(node.origin))
     return error

@@ -1,0 +1,107 @@
+"""Checks within a program: what has to hold before anything is computed further, and what is said when it does not.
+
+Programs are built one at a time, under a lock: there is one book of checks being written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow as tf
+
+from kgraph.errors import ShapeError
+
+#: Where a node is: the attr that holds its body ("" for the graph itself) and its number in the order there, from the outermost body.
+Path = list[tuple[str, int]]
+
+#: Numbers in the row of a check: its own, and those of its message.
+WIDTH = 6
+
+
+class Book:
+    """The checks of one program.
+
+    Attributes:
+      rows: (path of the node, kind of check) by the number of the check.
+      path: of the node that is being built.
+      flags: None where a check can stop the program by itself. XLA has no such op: there, the rows of the body that is being
+        built, which hands them on as one of its results.
+    """
+
+    def __init__(self, flagged: bool) -> None:
+        self.rows: list[tuple[Path, str]] = []
+        self.path: Path = []
+        self.flags: list[Any] | None = [] if flagged else None
+
+    def explain(self, numbers: Sequence[int]) -> tuple[Exception, Path]:
+        """What the row of a failed check says, and of which node."""
+        path, kind = self.rows[numbers[0]]
+        return _MESSAGES[kind](*numbers[1:]), path
+
+
+_books: list[Book] = [Book(False)]
+
+
+@contextmanager
+def writing(book: Book) -> Iterator[None]:
+    """`require` writes into this book."""
+    _books.append(book)
+    try:
+        yield
+    finally:
+        _books.pop()
+
+
+def require(x: Any, holds: Any, kind: str, *data: Any) -> Any:
+    """x, once a condition (bool scalar) is known to hold.
+
+    Args:
+      kind: of the check.
+      data: int64 scalars, for its message.
+    """
+    book = _books[-1]
+    number = tf.constant(len(book.rows), tf.int64)
+    book.rows.append((list(book.path), kind))
+    row = tf.stack([number, *data, *[tf.constant(0, tf.int64)] * (WIDTH - 1 - len(data))])
+    if book.flags is not None:
+        book.flags.append(tf.where(holds, failed([]), row))
+        return x
+    with tf.control_dependencies([stop_unless(holds, row)]):
+        return tf.identity(x)
+
+
+def failed(flags: Sequence[Any]) -> Any:
+    """Of the rows of some checks, that of the first which failed; -1 throughout if none did."""
+    if not flags:
+        return tf.constant(-1, tf.int64, [WIDTH])
+    rows = tf.stack(flags)
+    return rows[tf.argmax(tf.cast(rows[:, 0] >= 0, tf.int32))]
+
+
+def stop_unless(holds: Any, row: Any) -> Any:
+    """The op that ends the program, and shows a row of numbers, unless a condition holds."""
+    return tf.raw_ops.Assert(condition=holds, data=[row], summarize=WIDTH)
+
+
+def shown_row(message: str) -> list[int] | None:
+    """The row that a failed check shows in the message of TensorFlow's error."""
+    found = re.search(r"assertion failed: \[([-\d ]+)\]", message)
+    return None if found is None else [int(number) for number in found[1].split()]
+
+
+def _out_of_range(lowest: int, highest: int, count: int, axis: int, *rest: int) -> Exception:
+    return IndexError(f"index {highest if highest >= count else lowest} is out of bounds for axis {axis} with size {count}")
+
+
+def _sizes_differ(axis: int, one: int, other: int, *rest: int) -> Exception:
+    return ShapeError(f"sizes differ at run time on axis {axis}: {min(one, other)} != {max(one, other)}")
+
+
+def _empty(axis: int, *rest: int) -> Exception:
+    return ShapeError(f"axis {axis} has size 0, and no elements have no largest or smallest one")
+
+
+_MESSAGES = {"index": _out_of_range, "sizes": _sizes_differ, "empty": _empty}

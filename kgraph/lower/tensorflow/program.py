@@ -1,0 +1,294 @@
+"""Making a program of a graph: its ops, in the graph of a generation, and the call that runs them."""
+
+from __future__ import annotations
+
+import re
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import kgraph.ir.ops as o
+from kgraph.errors import UpdateError
+from kgraph.ir.node import Constant, Graph, Node, describe
+from kgraph.ir.op import Op
+from kgraph.ir.sizes import sized_by_values
+from kgraph.ir.traverse import reachable, toposort
+from kgraph.ir.types import show_shape
+from kgraph.lower.tensorflow.checks import Book, Path, failed, require, shown_row, stop_unless, writing
+from kgraph.lower.tensorflow.rules import RULES
+from kgraph.lower.tensorflow.session import Home, Storage, v1
+
+#: Bytes from which on a constant is held as a variable is.
+LARGE = 2**16
+
+#: Nodes up to which a program runs in the thread of its caller, without TensorFlow's own between its ops.
+SMALL = 200
+
+#: Ops whose result is in memory of its own, if none of their operands is known while the graph is built: TensorFlow returns
+#: results without a copy, and its optimiser makes of the others what may be a variable, a constant or a fed array.
+_ALLOCATE: set[Op] = {
+    o.matmul, o.exp, o.expm1, o.log, o.log1p, o.sin, o.cos, o.tanh, o.sigmoid, o.softplus, o.relu, o.add, o.multiply,
+    o.softmax, o.log_softmax, o.logsumexp, o.softmax_crossentropy,
+}  # fmt: skip
+
+
+class Program:
+    """The program of one function.
+
+    Args:
+      home: the generation; its storages are those of the variables.
+      xla: whether XLA compiles it, for each set of sizes.
+
+    Attributes:
+      call: takes the values of placeholders and streams, returns those of the outputs.
+      generation: the number of the generation.
+    """
+
+    def __init__(self, home: Home, graph: Graph, storages: Mapping[Node, Storage], xla: bool):
+        self.generation = home.number
+        self._session = home.session
+        self._updated = [(describe(variable), value) for variable, value in graph.updates]
+        effects = any(node.op.effect for node in _all_nodes(graph))
+        if xla and effects:
+            warnings.warn("K.function: XLA cannot print, so that this function is run without it", stacklevel=2)
+            xla = False
+        self._book = Book(flagged=xla)
+        constants = {value: home.constant(value) for value in _large_constants(graph)}
+        self._constants = list(constants.values())
+        with home.graph.as_default(), tf.control_dependencies(None), tf.name_scope("kgraph/"):
+            home.place([(node.name or "variable", storages[node]) for node in storages])
+            home.place([("constant", storage) for storage in self._constants])
+            before = home.ops
+            try:
+                with tf.name_scope("function"), writing(self._book):
+                    reads = {value: storage.read() for value, storage in constants.items()}
+                    feeds, fetches, targets = _Building(self._book, reads).run(graph, storages, xla)
+                run = home.callable(feeds, fetches, targets, small=len(graph) <= SMALL)
+            finally:
+                weakref.finalize(self, home.gone.append, home.ops - before).atexit = False
+        owned = () if graph.updates else _owned(graph)  # a new value may be in the memory of an output
+        self.call = _caller(run, [not (node in owned and node.ndim) for node in graph.outputs])
+
+    def explain(self, error: Exception) -> tuple[Exception, Path]:
+        """An error of the call as one of ours or of Python's, and where in the graph it arose; [] if that is not known."""
+        if self._session._closed:
+            return Home.closed(), []
+        if not isinstance(error, tf.errors.OpError):
+            return error, []
+        row = shown_row(error.message)
+        if row is not None and row[0] < 0:
+            return self._misfit(-row[0] - 2, row[1:]), []
+        if row is not None:
+            return self._book.explain(row)
+        message = error.message.split("\n")[0]
+        places = re.findall(r"(?:^|/|\s)at(\d+)((?:-[a-z]+\d+)*)/", " ".join(re.findall(r"\{\{node (\S+?)\}\}", error.message)))
+        path = []
+        if places:
+            first, rest = places[-1]
+            path = [("", int(first)), *[(name, int(number)) for name, number in re.findall(r"-([a-z]+)(\d+)", rest)]]
+        if isinstance(error, tf.errors.ResourceExhaustedError):
+            return MemoryError(message), path
+        if isinstance(error, (tf.errors.OutOfRangeError, tf.errors.InvalidArgumentError)):
+            return (IndexError if "out of bounds" in message else ValueError)(message), path
+        return error, path
+
+    def _misfit(self, number: int, shape: Sequence[int]) -> Exception:
+        variable, value = self._updated[number]
+        shown = show_shape(tuple(shape[: value.ndim]))
+        return UpdateError(f"the new value has shape {shown}, which does not fit its variable").at(
+            "function call", [f"variable:  {variable}", f"new value: {describe(value)}"], str(value.origin)
+        )
+
+
+def _caller(run: Callable[..., Any], copied: Sequence[bool]) -> Callable[..., Any]:
+    """The call, with those results copied that may be in memory which is not the caller's alone (or are NumPy scalars)."""
+    array = np.array
+    if not any(copied):
+        return run
+    if len(copied) == 1:
+        return lambda *values: (array(run(*values)[0]),)
+    if all(copied):
+        return lambda *values: [array(result) for result in run(*values)]
+    return lambda *values: [array(result) if copy else result for result, copy in zip(run(*values), copied, strict=True)]
+
+
+class _Building:
+    """The ops of one program.
+
+    Args:
+      constants: large constant -> the tensor of its value.
+    """
+
+    def __init__(self, book: Book, constants: Mapping[Constant, Any]):
+        self.book, self.constants = book, constants
+
+    def run(self, graph: Graph, storages: Mapping[Node, Storage], xla: bool) -> tuple[list[Any], list[Any], list[Any]]:
+        """Returns: the tensors that are fed, those that are fetched, the ops that are run besides."""
+        values = [
+            storages[node].read() if node.op is o.variable else v1.placeholder(node.dtype, node.type.shape)
+            for node in graph.inputs
+        ]
+        results = self._compiled(graph, values) if xla else self.evaluate(graph, values)
+        feeds = [value for node, value in zip(graph.inputs, values, strict=True) if node.op is not o.variable]
+        given = set(map(id, feeds))
+        outputs = results[: len(graph.outputs)]
+        # What is fed cannot be fetched.
+        fetches = [tf.identity(value) if id(value) in given else value for value in outputs]
+        targets = self._updates(graph, values, results, storages) if graph.updates else []
+        return feeds, fetches, targets
+
+    def _updates(self, graph: Graph, reads: list[Any], results: list[Any], storages: Mapping[Node, Storage]) -> list[Any]:
+        """The writes: after every read, every result and every check."""
+        fed = _in_fed_memory(graph)
+        news = []
+        for number, (variable, value) in enumerate(graph.updates):
+            new = results[len(graph.outputs) + number]
+            if not value.type.is_static:
+                new = self._fitting(new, variable, number)
+            if value in fed:
+                new = tf.raw_ops.DeepCopy(x=new)  # a variable would share memory with the array that was fed
+            news.append(new)
+        before = [value.op for value in (*reads, *results, *news)]
+        with tf.control_dependencies(before):
+            return [storages[variable].assign(new) for (variable, _), new in zip(graph.updates, news, strict=True)]
+
+    def _fitting(self, new: Any, variable: Node, number: int) -> Any:
+        sizes = tf.shape(new, out_type=tf.int64)
+        row = tf.concat([[-2 - number], sizes], 0)
+        holds = tf.reduce_all(tf.equal(sizes, list(variable.type.shape)))
+        with tf.control_dependencies([stop_unless(holds, row)]):
+            return tf.ensure_shape(new, variable.type.shape)
+
+    def _compiled(self, graph: Graph, values: list[Any]) -> list[Any]:
+        """The results, by XLA; what has failed there ends the program here."""
+
+        def body(*given: Any) -> list[Any]:
+            results = self.evaluate(graph, given)
+            return [*map(tf.identity, results), failed(self.book.flags or [])]
+
+        *results, row = tf.function(body, autograph=False, jit_compile=True)(*values)
+        with tf.control_dependencies([stop_unless(row[0] < 0, row)]):
+            return [tf.identity(result) for result in results]
+
+    def evaluate(self, graph: Graph, values: Sequence[Any], attr: str = "") -> list[Any]:
+        """The tensors of the roots of a graph, or of a body that an attr of the node being built holds."""
+        order = toposort(graph.roots, stop=graph.inputs)
+        loose = sized_by_values(order)
+        env: dict[Node, Any] = dict(zip(graph.inputs, values, strict=True))
+        outer = self.book.path
+        for number, node in enumerate(order):
+            if node in env:
+                continue
+            self.book.path = [*outer, (attr, number)]
+            with tf.name_scope("at" + "-".join(f"{name}{at}" for name, at in self.book.path)):
+                env[node] = self._value(node, [env[i] for i in node.inputs], loose)
+        self.book.path = outer
+        return [env[root] for root in graph.roots]
+
+    def _value(self, node: Node, inputs: list[Any], loose: set[Node]) -> Any:
+        if node.op is o.constant and node.attrs[0][1] in self.constants:
+            return self.constants[node.attrs[0][1]]
+        if node.op is o.item:
+            return inputs[0][node.attr("index")]
+        if node.op is o.cond:
+            return self._cond(node, *inputs)
+        if any(i in loose for i in node.inputs):
+            inputs = _with_sizes_checked(node, inputs)
+        value = RULES[node.op](*inputs, **dict(node.attrs))
+        if not node.type.is_static or value.shape.is_fully_defined():
+            return value
+        return tf.ensure_shape(value, node.type.shape) if self.book.flags is None else _shaped(value, node.type.shape)
+
+    def _cond(self, node: Node, condition: Any, *captures: Any) -> Sequence[Any]:
+        book = self.book
+        flags = book.flags
+
+        def side(name: str) -> Callable[[], list[Any]]:
+            def run() -> list[Any]:
+                book.flags = None if flags is None else []
+                try:
+                    results = [tf.identity(value) for value in self.evaluate(node.attr(name), captures, name)]
+                    return results if book.flags is None else [*results, failed(book.flags)]
+                finally:
+                    book.flags = flags
+
+            return run
+
+        if flags is None:
+            return tf.cond(condition, side("then"), side("orelse"))
+        if all(type.is_static for type in node.type.items):  # type: ignore[attr-defined]
+            *results, row = tf.cond(condition, side("then"), side("orelse"))
+        else:
+            # Both sides of a branch have the same sizes in XLA, which those of what is absent are not.
+            then, orelse = side("then")(), side("orelse")()
+            roots = zip(node.attr("then").outputs, node.attr("orelse").outputs, strict=True)
+            absent = [0 if x.op is o.absent else 1 if y.op is o.absent else None for x, y in roots]
+            *results, row = [
+                tf.where(condition, x, y) if gone is None else (x, y)[1 - gone]
+                for x, y, gone in zip(then, orelse, [*absent, None], strict=True)
+            ]
+        flags.append(row)
+        return results
+
+
+def _shaped(value: Any, shape: Sequence[int | None]) -> Any:
+    value.set_shape(shape)
+    return value
+
+
+def _with_sizes_checked(node: Node, values: list[Any]) -> list[Any]:
+    """The operands, once the sizes that meet are known to agree: what is only known to the program is its business."""
+    values = list(values)
+    if node.op.broadcasts or node.op is o.matmul:
+        for axis in range(-max(i.ndim for i in node.inputs), -2 if node.op is o.matmul else 0):
+            meet = [v for i, v in zip(node.inputs, values, strict=True) if -axis <= i.ndim and i.type.shape[axis] != 1]
+            for other in meet[1:]:
+                sizes = [tf.shape(value, out_type=tf.int64)[axis] for value in (meet[0], other)]
+                values[0] = require(values[0], tf.equal(*sizes), "sizes", tf.constant(axis, tf.int64), *sizes)
+    elif node.op in (o.max, o.min, o.argmax, o.argmin):
+        axes = node.attr("axis")
+        for axis in axes if isinstance(axes, tuple) else (axes,):
+            size = tf.shape(values[0], out_type=tf.int64)[axis]
+            values[0] = require(values[0], size > 0, "empty", tf.constant(axis, tf.int64))
+    return values
+
+
+def _all_nodes(graph: Graph) -> Iterator[Node]:
+    """The nodes of a graph and of its bodies."""
+    stack = [graph]
+    while stack:
+        body = stack.pop()
+        for node in toposort(body.roots, stop=body.inputs):
+            yield node
+            stack += [node.attr(name) for name in node.op.bodies]
+
+
+def _large_constants(graph: Graph) -> list[Constant]:
+    values = [node.attrs[0][1] for node in _all_nodes(graph) if node.op is o.constant]
+    return list(dict.fromkeys(value for value in values if value.array.nbytes >= LARGE))
+
+
+def _owned(graph: Graph) -> set[Node]:
+    """The nodes whose result is in memory that nothing else is in."""
+    order = toposort(graph.roots, stop=graph.inputs)
+    unknown = reachable(order, graph.inputs)
+    return {
+        node
+        for node in order
+        if node.op in _ALLOCATE
+        and node not in graph.inputs
+        and len(set(node.inputs)) == len(node.inputs)
+        and unknown.issuperset(node.inputs)
+    }
+
+
+def _in_fed_memory(graph: Graph) -> set[Node]:
+    """The nodes whose result may be in the memory of an array that was fed."""
+    owned = _owned(graph)
+    fed = [node for node in graph.inputs if node.op is not o.variable]
+    order = toposort(graph.roots, stop=graph.inputs)
+    return reachable([node for node in order if node not in graph.inputs and node not in owned], fed)

@@ -1,0 +1,442 @@
+"""The rules of TensorFlow: op -> function of symbolic tensors.
+
+Where TensorFlow has no kernel for a dtype, or its kernel means something else than the op, the rule says so. What is said
+holds of TensorFlow 2.21 on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import kgraph.ir.ops as o
+from kgraph.ir.op import Op
+from kgraph.ir.ops.index import HIGHEST, LOWEST
+from kgraph.lower.tensorflow.checks import require
+
+Entries = tuple[int | None, ...]
+Rule = Callable[..., Any]
+
+raw = tf.raw_ops
+
+# ---------------------------------------------------------------------------------------------------- dtypes
+
+
+def _through(rule: Rule, **wider: str) -> Rule:
+    """A rule for dtypes that TensorFlow has no kernel for: computed in a wider one. Integers that overflow wrap as NumPy's."""
+
+    def computed(x: Any, *others: Any, **attrs: Any) -> Any:
+        dtype = x.dtype
+        wide = wider.get(dtype.name)
+        if wide is None:
+            return rule(x, *others, **attrs)
+        widened = [tf.cast(y, wide) if y.dtype is dtype else y for y in (x, *others)]
+        found = rule(*widened, **attrs)
+        return tf.cast(found, dtype) if found.dtype.name == wide else found
+
+    return computed
+
+
+_SMALL = {"uint8": "int32", "int8": "int32", "int16": "int32"}
+_HALF = {"float16": "float32"}
+
+
+def _total(rule: Rule) -> Rule:
+    """Sums and products of bools are int64."""
+    return lambda x, **attrs: rule(tf.cast(x, tf.int64) if x.dtype == tf.bool else x, **attrs)
+
+
+# ---------------------------------------------------------------------------------------------------- arithmetic
+
+
+def _floor_divide(x: Any, y: Any) -> Any:
+    if x.dtype.is_integer:
+        # TensorFlow raises for a 0 anywhere in y; NumPy gives 0 there.
+        zero = tf.equal(y, tf.zeros((), y.dtype))
+        return tf.where(zero, tf.zeros((), x.dtype), raw.FloorDiv(x=x, y=tf.where(zero, tf.ones((), y.dtype), y)))
+    # TensorFlow rounds x / y down, so that 1.0 // 0.1 is 10; it is 9, as 0.1 is a little more than a tenth.
+    ratio = x / y
+    rest = raw.FloorMod(x=x, y=y)
+    whole = (x - rest) / y
+    near = tf.floor(whole)
+    near = tf.where(whole - near > 0.5, near + 1, near)
+    return tf.where(tf.equal(y, 0), ratio, tf.where(tf.equal(whole, 0), ratio * 0, near))
+
+
+def _remainder(x: Any, y: Any) -> Any:
+    if x.dtype.is_integer:
+        zero = tf.equal(y, tf.zeros((), y.dtype))
+        return tf.where(zero, tf.zeros((), x.dtype), raw.FloorMod(x=x, y=tf.where(zero, tf.ones((), y.dtype), y)))
+    return raw.FloorMod(x=x, y=y)
+
+
+def _sign(x: Any) -> Any:
+    # The sign of NaN is NaN; TensorFlow's kernel gives 0.
+    return tf.where(tf.math.is_nan(x), x, tf.sign(x)) if x.dtype.is_floating else tf.sign(x)
+
+
+def _cast(x: Any, *, dtype: str) -> Any:
+    return tf.cast(x, dtype)
+
+
+# ---------------------------------------------------------------------------------------------------- sizes
+
+
+def _filled(entries: Entries, sizes: Sequence[Any], dtype: Any = tf.int32) -> Any:
+    """A ``sized`` attr as a vector: constant where every entry is known."""
+    if not sizes:
+        wide = tf.int64 if any(abs(entry or 0) >= 2**31 for entry in entries) else dtype
+        return tf.constant(list(entries), wide, [len(entries)])
+    rest = iter(sizes)
+    return tf.stack([tf.cast(next(rest), tf.int64) if entry is None else tf.constant(entry, tf.int64) for entry in entries])
+
+
+def _size(x: Any, *, axes: tuple[int, ...]) -> Any:
+    known = [x.shape[axis] for axis in axes]
+    if None not in known:
+        return tf.constant(np.prod(known, dtype="int64"), tf.int32)
+    sizes = tf.shape(x)
+    return tf.reduce_prod(tf.gather(sizes, list(axes))) if len(axes) > 1 else sizes[axes[0]]
+
+
+def _arange(*sizes: Any, bounds: Entries, dtype: str) -> Any:
+    start, stop, step = tf.unstack(_filled(bounds, sizes, tf.int64), num=3)
+    return tf.cast(tf.range(start, stop, step), dtype)
+
+
+def _tile(x: Any, *sizes: Any, reps: Entries) -> Any:
+    return tf.tile(x, _filled(reps, sizes))
+
+
+def _flip(x: Any, *, axes: tuple[int, ...]) -> Any:
+    return tf.reverse(x, list(axes))
+
+
+# ---------------------------------------------------------------------------------------------------- reductions
+
+
+def _over(rule: Rule) -> Rule:
+    """A reduction. Without a dtype, no axes at all are a list of floats."""
+    return lambda x, *, axis, keepdims: rule(x, np.array(axis, np.int32), keepdims)
+
+
+def _arg(rule: Rule) -> Rule:
+    """The first index of a tie, as TensorFlow's; that of the first NaN, which TensorFlow's kernel passes over."""
+
+    def first(x: Any, *, axis: int) -> Any:
+        found = rule(x, axis=axis, output_type=tf.int64)
+        if not x.dtype.is_floating:
+            return found
+        missing = tf.math.is_nan(x)
+        at = tf.argmax(tf.cast(missing, tf.int32), axis=axis, output_type=tf.int64)
+        return tf.where(tf.reduce_any(missing, axis=axis), at, found)
+
+    return first
+
+
+def _running(rule: Rule) -> Rule:
+    return lambda x, *, axis: rule(x, axis=axis)
+
+
+def _linear_recurrence(a: Any, b: Any, *, axis: int) -> Any:
+    """y_i = a_i y_{i-1} + b_i by doubling: what is composed of 1, 2, 4 ... steps, until no step is left."""
+    perm = [axis, *[i for i in range(len(a.shape)) if i != axis]]
+    back = [perm.index(i) for i in range(len(perm))]
+    a, b = tf.transpose(a, perm), tf.transpose(b, perm)
+    count = tf.shape(a)[0]
+
+    def step(reach: Any, a: Any, b: Any) -> tuple[Any, Any, Any]:
+        # (a, b) takes y from reach steps before; before the first element nothing is added.
+        b = tf.concat([b[:reach], b[reach:] + a[reach:] * b[: count - reach]], 0)
+        return 2 * reach, tf.concat([a[:reach], a[reach:] * a[: count - reach]], 0), b
+
+    loose = [tf.TensorShape([]), a.shape, b.shape]
+    _, _, y = tf.while_loop(lambda reach, a, b: reach < count, step, (tf.constant(1), a, b), shape_invariants=tuple(loose))
+    return tf.transpose(y, back)
+
+
+# ---------------------------------------------------------------------------------------------------- positions
+
+
+def _strides(form: str, numbers: Entries, sizes: Sequence[Any]) -> dict[str, Any]:
+    """An index as the arguments of TensorFlow's strided slice."""
+    rest, given = iter(numbers), iter(sizes)
+    begin, end, steps = [], [], []
+    masks = {"begin_mask": 0, "end_mask": 0, "ellipsis_mask": 0, "new_axis_mask": 0, "shrink_axis_mask": 0}
+
+    def number() -> Any:
+        entry = next(rest)
+        return tf.cast(next(given), tf.int64) if entry is None else entry
+
+    for place, letter in enumerate(form):
+        bit = 1 << place
+        if letter == "n":
+            masks["new_axis_mask"] |= bit
+            row: tuple[Any, Any, Any] = (0, 1, 1)
+        elif letter == "i":
+            masks["shrink_axis_mask"] |= bit
+            at = number()
+            row = (at, at + 1, 1)
+        else:
+            start, stop, step = number(), number(), number()
+            # An absent bound is the largest int64, which a sum within the kernel would carry over.
+            if isinstance(start, int) and start in (LOWEST, HIGHEST) and (start == HIGHEST) == (step < 0):
+                masks["begin_mask"] |= bit
+                start = 0
+            if isinstance(stop, int) and stop in (LOWEST, HIGHEST) and (stop == HIGHEST) == (step > 0):
+                masks["end_mask"] |= bit
+                stop = 0
+            row = (start, stop, max(-(2**62), min(step, 2**62)))
+        for column, value in zip((begin, end, steps), row, strict=True):
+            column.append(value)
+    packed = [
+        tf.stack([tf.cast(v, tf.int64) for v in column])
+        if any(tf.is_tensor(v) for v in column)
+        else tf.constant(column, tf.int64)
+        for column in (begin, end, steps)
+    ]
+    return {"begin": packed[0], "end": packed[1], "strides": packed[2], **masks}
+
+
+def _in_range(x: Any, numbers: Entries, sizes: Sequence[Any], form: str) -> Any:
+    """x, once its single indices are known to be in range."""
+    rest, given = iter(numbers), iter(sizes)
+    axis = 0
+    for letter in form:
+        if letter == "n":
+            continue
+        entries = [next(rest) for _ in range(1 if letter == "i" else 3)]
+        values = [next(given) if entry is None else entry for entry in entries]
+        if letter == "i" and (entries[0] is None or x.shape[axis] is None):
+            x = _checked(x, tf.cast(values[0], tf.int64), tf.shape(x, out_type=tf.int64)[axis], axis)
+        axis += 1
+    return x
+
+
+def _checked(x: Any, positions: Any, count: Any, axis: int) -> Any:
+    """x, once positions (int64) are known to be within -count and count - 1."""
+    lowest, highest = (
+        (positions, positions) if not positions.shape.rank else (tf.reduce_min(positions), tf.reduce_max(positions))
+    )
+    return require(
+        x, tf.logical_and(lowest >= -count, highest < count), "index", lowest, highest, count, tf.constant(axis, tf.int64)
+    )
+
+
+def _index(x: Any, *sizes: Any, form: str, numbers: Entries) -> Any:
+    return raw.StridedSlice(input=_in_range(x, numbers, sizes, form), **_strides(form, numbers, sizes))
+
+
+def _scatter_index(g: Any, like: Any, *sizes: Any, form: str, numbers: Entries) -> Any:
+    shape = tf.shape(_in_range(like, numbers, sizes, form), out_type=tf.int64)
+    return raw.StridedSliceGrad(shape=shape, dy=g, **_strides(form, numbers, sizes))
+
+
+def _positions(indices: Any, count: Any, axis: int) -> Any:
+    """Indices as int64 from 0; a kernel may pass over one that is out of range (on a GPU, within XLA), so they are checked."""
+    wide = tf.cast(indices, tf.int64)
+    wide = _checked(wide, wide, count, axis)
+    return wide if indices.dtype.is_unsigned else tf.where(wide < 0, wide + count, wide)
+
+
+def _length(x: Any, axis: int) -> Any:
+    known = x.shape[axis]
+    return tf.shape(x, out_type=tf.int64)[axis] if known is None else tf.constant(known, tf.int64)
+
+
+def _gather(x: Any, indices: Any) -> Any:
+    return tf.gather(x, _positions(indices, _length(x, 0), 0))
+
+
+def _scatter_add(g: Any, indices: Any, like: Any) -> Any:
+    places = _positions(indices, _length(like, 0), 0)
+    return tf.scatter_nd(tf.expand_dims(places, -1), g, tf.shape(like, out_type=tf.int64))
+
+
+def _flat(indices: Any, like: Any) -> tuple[Any, Any]:
+    """For indices along the last axis of like: (row, index) for each, and the size of like without that axis."""
+    places = tf.reshape(_positions(indices, _length(like, -1), len(like.shape) - 1), [-1])
+    count = tf.size(places, out_type=tf.int64)
+    return tf.stack([tf.range(count), places], 1), count
+
+
+def _pick(x: Any, indices: Any) -> Any:
+    places, count = _flat(indices, x)
+    rows = tf.reshape(x, tf.stack([count, _length(x, -1)]))
+    return tf.reshape(tf.gather_nd(rows, places), tf.shape(indices))
+
+
+def _unpick(g: Any, indices: Any, like: Any) -> Any:
+    places, count = _flat(indices, like)
+    rows = tf.scatter_nd(places, tf.reshape(g, [-1]), tf.stack([count, _length(like, -1)]))
+    return tf.reshape(rows, tf.shape(like))
+
+
+def _one_hot(indices: Any, *, depth: int, dtype: str) -> Any:
+    wide = tf.cast(indices, tf.int64)
+    if dtype == "bool":
+        return tf.one_hot(wide, depth, True, False, dtype=tf.bool)
+    return tf.one_hot(wide, depth, dtype=dtype)
+
+
+# ---------------------------------------------------------------------------------------------------- neural
+
+
+def _softmax_crossentropy(x: Any, target: Any, epsilon: Any) -> Any:
+    s = _held(x, epsilon)
+    return -tf.reduce_sum(target * s, axis=-1)
+
+
+def _held(x: Any, epsilon: Any) -> Any:
+    """The logarithm of softmax, within [log epsilon, log(1 - epsilon)]."""
+    low = tf.maximum(tf.math.log(epsilon), x.dtype.min)
+    return tf.clip_by_value(tf.nn.log_softmax(x), low, tf.math.log1p(-epsilon))
+
+
+def _softmax_crossentropy_grad(g: Any, x: Any, target: Any, epsilon: Any) -> Any:
+    p = tf.nn.softmax(x)
+    within = tf.logical_or(tf.logical_and(p >= epsilon, p <= 1 - epsilon), tf.equal(epsilon, 0))
+    held = tf.where(within, target, tf.zeros((), x.dtype))
+    return tf.expand_dims(g, -1) * (p * tf.reduce_sum(held, axis=-1, keepdims=True) - held)
+
+
+# ---------------------------------------------------------------------------------------------------- random
+
+
+def _random_uniform(key: Any, *sizes: Any, shape: Entries, dtype: str) -> Any:
+    return tf.random.stateless_uniform(_filled(shape, sizes), key, dtype=dtype)
+
+
+def _random_normal(key: Any, *sizes: Any, shape: Entries, dtype: str) -> Any:
+    return tf.random.stateless_normal(_filled(shape, sizes), key, dtype=dtype)
+
+
+def _mixed(x: Any) -> Any:
+    x = (x ^ tf.bitwise.right_shift(x, _word(30))) * _word(0xBF58476D1CE4E5B9)
+    x = (x ^ tf.bitwise.right_shift(x, _word(27))) * _word(0x94D049BB133111EB)
+    return x ^ tf.bitwise.right_shift(x, _word(31))
+
+
+def _word(value: int) -> Any:
+    return tf.constant(value, tf.uint64)
+
+
+def _words(x: Any, y: Any) -> tuple[Any, Any]:
+    x = x ^ _mixed(y + _word(0x9E3779B97F4A7C15))
+    y = y ^ _mixed(x + _word(0x3C6EF372FE94F82A))
+    x = x ^ _mixed(y + _word(0xDAA66D2C7DDF743F))
+    return x, y
+
+
+def _fold_in(key: Any, step: Any) -> Any:
+    """The key that the reference gives, bit for bit."""
+    x, y = _words(*tf.unstack(tf.bitcast(key, tf.uint64), num=2))
+    x, y = _words(x ^ _mixed(tf.bitcast(tf.cast(step, tf.int64), tf.uint64)), y)
+    return tf.bitcast(tf.stack([x, y]), tf.int64)
+
+
+# ---------------------------------------------------------------------------------------------------- control
+
+
+def _switch(condition: Any, x: Any, y: Any) -> Any:
+    if x.shape.is_fully_defined() and x.shape == y.shape:
+        return tf.where(condition, x, y)
+    return tf.cond(condition, lambda: tf.identity(x), lambda: tf.identity(y))
+
+
+def _print(x: Any, *, uid: Any, message: str) -> Any:
+    # NumPy's own text, from the op's own meaning.
+    shown = tf.numpy_function(lambda value: o.print_.numpy(value, uid=None, message=message) is None, [x], tf.bool)  # type: ignore[misc]
+    with tf.control_dependencies([shown]):
+        return tf.identity(x)
+
+
+RULES: dict[Op, Rule] = {
+    o.add: tf.add,
+    o.subtract: tf.subtract,
+    o.multiply: tf.multiply,
+    o.divide: tf.divide,
+    o.floor_divide: _floor_divide,
+    o.remainder: _remainder,
+    o.power: tf.pow,
+    o.maximum: tf.maximum,
+    o.minimum: tf.minimum,
+    o.negative: tf.negative,
+    o.absolute: tf.abs,
+    o.sign: _sign,
+    o.square: tf.square,
+    o.round: tf.round,
+    o.floor: tf.floor,
+    o.exp: tf.exp,
+    o.expm1: tf.math.expm1,
+    o.log: tf.math.log,
+    o.log1p: tf.math.log1p,
+    o.sqrt: tf.sqrt,
+    o.sin: tf.sin,
+    o.cos: tf.cos,
+    o.tanh: tf.tanh,
+    o.sigmoid: tf.sigmoid,
+    o.softplus: tf.math.softplus,
+    o.relu: tf.nn.relu,
+    o.equal: tf.equal,
+    o.not_equal: tf.not_equal,
+    o.less: tf.less,
+    o.less_equal: tf.less_equal,
+    o.greater: tf.greater,
+    o.greater_equal: tf.greater_equal,
+    o.logical_and: tf.logical_and,
+    o.logical_or: tf.logical_or,
+    o.logical_not: tf.logical_not,
+    o.where: tf.where,
+    o.cast: _cast,
+    o.identity: lambda x, *, uid: tf.identity(x),
+    o.stop_gradient: tf.identity,
+    o.reshape: lambda x, *sizes, shape: tf.reshape(x, _filled(shape, sizes)),
+    o.transpose: lambda x, *, perm: tf.transpose(x, list(perm)),
+    o.expand_dims: lambda x, *, axis: tf.expand_dims(x, axis),
+    o.squeeze: lambda x, *, axis: tf.squeeze(x, [axis]),
+    o.flip: _flip,
+    o.broadcast_to: lambda x, *sizes, shape: tf.broadcast_to(x, _filled(shape, sizes)),
+    o.broadcast_like: lambda x, like: tf.broadcast_to(x, tf.shape(like)),
+    o.concatenate: lambda *xs, axis: tf.concat(xs, axis) if len(xs) > 1 else tf.identity(xs[0]),
+    o.tile: _tile,
+    o.shape: tf.shape,
+    o.size: _size,
+    o.arange: _arange,
+    o.sum: _total(_over(tf.reduce_sum)),
+    o.prod: _total(_over(tf.reduce_prod)),
+    o.max: _over(tf.reduce_max),
+    o.min: _over(tf.reduce_min),
+    o.any: _over(tf.reduce_any),
+    o.all: _over(tf.reduce_all),
+    o.argmax: _arg(tf.argmax),
+    o.argmin: _arg(tf.argmin),
+    o.logsumexp: _over(tf.reduce_logsumexp),
+    o.cumsum: _total(_running(tf.cumsum)),
+    o.cumprod: _total(_running(tf.math.cumprod)),
+    o.linear_recurrence: _linear_recurrence,
+    o.index: _index,
+    o.scatter_index: _scatter_index,
+    o.gather: _gather,
+    o.scatter_add: _scatter_add,
+    o.pick: _pick,
+    o.unpick: _unpick,
+    o.one_hot: _one_hot,
+    o.matmul: tf.matmul,
+    o.softmax: lambda x, *, axis: tf.nn.softmax(x, axis),
+    o.log_softmax: lambda x, *, axis: tf.nn.log_softmax(x, axis),
+    o.softmax_crossentropy: _softmax_crossentropy,
+    o.softmax_crossentropy_grad: _softmax_crossentropy_grad,
+    o.random_uniform: _random_uniform,
+    o.random_normal: _random_normal,
+    o.fold_in: _fold_in,
+    o.switch: _switch,
+    o.cond: lambda condition, *captures, then, orelse: tf.cond(condition, lambda: then(*captures), lambda: orelse(*captures)),
+    o.item: lambda x, *, index: x[index],
+    o.print_: _print,
+    o.constant: lambda *, value: tf.constant(value.array),
+    o.absent: lambda *, type: tf.zeros([size or 0 for size in type.shape], type.dtype),
+}

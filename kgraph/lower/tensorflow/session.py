@@ -1,0 +1,189 @@
+"""Generations: a graph and a session each, the storage of variables in them, and what in them is dead."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+
+from kgraph.errors import EngineError
+from kgraph.ir.node import Constant
+
+v1 = tf.compat.v1
+
+#: A generation with fewer dead ops than this goes on, whatever part of it they are.
+FEW_OPS = 4000
+
+#: Bytes of variables that nobody has any more, in a session, that are given back before the session ends.
+MANY_BYTES = 2**24
+
+_own_names = f"kgraph_{os.urandom(4).hex()}"  # the processes of a cluster may share their variables' names
+_numbers = itertools.count()
+
+
+class Home:
+    """One generation.
+
+    Args:
+      number: of the generation.
+      session: the user's own; None makes one.
+
+    Attributes:
+      owned: the session is ours. A user's own stays for as long as the user wants it.
+      gone: sizes, in ops, of what is dead.
+      constants: large constants, held as variables: within the graph they would be copied whenever it grows.
+    """
+
+    def __init__(self, number: int, session: Any = None):
+        self.number, self.owned = number, session is None
+        if session is None:
+            # Ops that have no kernel on a GPU run on the CPU.
+            session = v1.Session(graph=tf.Graph(), config=v1.ConfigProto(allow_soft_placement=True))
+        self.session, self.graph = session, session.graph
+        self.gone: list[int] = []
+        self.constants: weakref.WeakValueDictionary[Any, Storage] = weakref.WeakValueDictionary()
+        self._born = self.graph.version
+        self._lost: list[tuple[str, int]] = []  # ops that destroy variables, and the bytes of those
+
+    @property
+    def ops(self) -> int:
+        """The number of ops made in this generation."""
+        return int(self.graph.version) - self._born
+
+    @property
+    def crowded(self) -> bool:
+        """Whether most of the ops are dead."""
+        dead = sum(self.gone)
+        return self.owned and dead > FEW_OPS and 2 * dead > self.ops
+
+    def callable(
+        self, feeds: Sequence[Any], fetches: Sequence[Any], targets: Sequence[Any] = (), small: bool = False
+    ) -> Callable[..., Any]:
+        """The function of the values of tensors that returns those of others, and runs ops.
+
+        Args:
+          small: run in the thread of the caller: handing a small program to other threads takes longer than running it.
+        """
+        self.check_open()
+        options = config_pb2.CallableOptions()
+        options.feed.extend([tensor.name for tensor in feeds])
+        options.fetch.extend([tensor.name for tensor in fetches])
+        options.target.extend([op.name for op in targets])
+        if small:
+            options.run_options.inter_op_thread_pool = -1
+        # Session.make_callable takes no targets, and with feeds it is only another spelling of run, ten times as slow.
+        make: Callable[..., Any] = self.session._make_callable_from_options
+        return make(options)
+
+    def check_open(self) -> None:
+        if self.session._closed:
+            raise self.closed()
+
+    @staticmethod
+    def closed() -> EngineError:
+        return EngineError(
+            "the TensorFlow session is closed", hint="K.set_session gives another one, K.clear_session makes a new one"
+        )
+
+    def constant(self, value: Constant) -> Storage:
+        """The storage of a large constant, the same one for all programs."""
+        found = self.constants.get(value)
+        if found is None:
+            found = self.constants[value] = Storage(self, value.array)
+        return found
+
+    def place(self, named: Sequence[tuple[str, Storage]]) -> None:
+        """Give storages that are new their place, and the values that they begin with."""
+        new = [(name, storage) for name, storage in named if not storage.placed]
+        if new:
+            places = [storage.place(name) for name, storage in new]
+            begin = self.callable([feed for feed, _ in places], (), [assign for _, assign in places])
+            begin(*[storage.pending for _, storage in new])
+            for _, storage in new:
+                storage.pending = None
+
+    def lose(self, op: str, size: int, ops: int) -> None:
+        """A variable is nobody's any more. Called wherever it dies: it takes no lock."""
+        self._lost.append((op, size))
+        self.gone.append(ops)
+
+    def sweep(self) -> None:
+        """Give back the memory of lost variables, if it is much."""
+        lost = self._lost[:]
+        if sum([size for _, size in lost]) < MANY_BYTES:
+            return
+        del self._lost[: len(lost)]
+        self.callable((), (), [self.graph.get_operation_by_name(name) for name, _ in lost])()
+
+
+class Storage:
+    """The place of a variable, or of a large constant, in a session.
+
+    Args:
+      value: what it begins with: it gets there together with the others of the first program that needs them.
+
+    Attributes:
+      pending: the value, before it is there.
+      read: makes an op that reads it, in the graph that is being built.
+    """
+
+    __slots__ = ("_assign", "_fed", "_get", "_handle", "_set", "_value", "home", "pending", "__weakref__")
+
+    def __init__(self, home: Home, value: np.ndarray[Any, Any]):
+        self.home = home
+        self.pending: np.ndarray[Any, Any] | None = value
+        self._handle: Any = None
+
+    def place(self, name: str) -> tuple[Any, Any]:
+        """Make its ops. Returns the feed and the op that give it a value."""
+        assert self.pending is not None
+        home, value = self.home, self.pending
+        dtype, shape = tf.as_dtype(value.dtype), value.shape
+        before = home.ops
+        with home.graph.name_scope(re.sub(r"[^A-Za-z0-9_.\\/-]", "_", re.sub(r"^[^A-Za-z0-9.]+", "", name)) or "variable"):
+            self._handle = tf.raw_ops.VarHandleOp(
+                dtype=dtype, shape=shape, shared_name=f"{_own_names}_{next(_numbers)}", name="handle"
+            )
+            self._fed = v1.placeholder(dtype, shape, name="new")
+            self._assign = tf.raw_ops.AssignVariableOp(resource=self._handle, value=self._fed, name="set")
+            self._value = tf.raw_ops.ReadVariableOp(resource=self._handle, dtype=dtype, name="get")
+            destroy = tf.raw_ops.DestroyResourceOp(resource=self._handle, ignore_lookup_error=True, name="drop")
+        self._get = self._set = None
+        weakref.finalize(self, home.lose, destroy.name, value.nbytes, home.ops - before).atexit = False
+        return self._fed, self._assign
+
+    @property
+    def placed(self) -> bool:
+        return self._handle is not None
+
+    def read(self) -> Any:
+        """The tensor of its value, as of the beginning of a program."""
+        return tf.raw_ops.ReadVariableOp(resource=self._handle, dtype=self._fed.dtype)
+
+    def assign(self, value: Any) -> Any:
+        """The op that gives it the value of a tensor."""
+        return tf.raw_ops.AssignVariableOp(resource=self._handle, value=value)
+
+    def get(self) -> np.ndarray[Any, Any]:
+        """The value."""
+        pending = self.pending
+        if pending is not None:
+            return pending
+        self.home.check_open()
+        if self._get is None:
+            self._get = self.home.callable((), [self._value], small=True)
+        return np.array(self._get()[0])
+
+    def set(self, value: np.ndarray[Any, Any]) -> None:
+        """Write the value, over one that is there."""
+        self.home.check_open()
+        if self._set is None:
+            self._set = self.home.callable([self._fed], (), [self._assign], small=True)
+        self._set(value)

@@ -1,0 +1,344 @@
+"""The rules of the Theano engine: op -> function of Theano variables. Every result has the dtype and the pattern of its node.
+
+A variable's ``tag.shape`` is the static shape of its node, which Theano does not keep. ``by_numpy`` marks the ops that a `NumpyOp`
+computes, because Theano has none, or one that is wrong or slower.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import theano.tensor as T
+from theano.compile.ops import Shape_i
+from theano.scalar import basic as scalar
+from theano.tensor.elemwise import CAReduce
+from theano.tensor.nnet.nnet import logsoftmax_op, softmax_op
+from theano.tensor.opt import MakeVector
+
+import kgraph.ir.ops as o
+from kgraph.ir.ops.index import HIGHEST, LOWEST
+from kgraph.ir.types import Shape
+from kgraph.lower.theano import host
+
+Rule = Callable[..., Any]
+
+# ---------------------------------------------------------------------------------------------------- shapes
+
+
+def shape_of(x: Any) -> Shape:
+    """The static shape of a value."""
+    return x.tag.shape  # type: ignore[no-any-return]
+
+
+def sizes_of(x: Any) -> list[Any]:
+    """Each size: an int where it is known, else an integer scalar."""
+    return [Shape_i(axis)(x) if size is None else size for axis, size in enumerate(shape_of(x))]
+
+
+def filled(entries: Sequence[int | None], sizes: Sequence[Any]) -> list[Any]:
+    """A ``sized`` attr with its None entries filled, as int64."""
+    rest = iter(sizes)
+    return [T.cast(next(rest), "int64") if entry is None else entry for entry in entries]
+
+
+def as_vector(sizes: Sequence[Any]) -> Any:
+    if all(isinstance(size, int) for size in sizes):
+        return T.constant(np.array(sizes, "int64"))
+    return MakeVector("int64")(*[T.constant(np.array(s, "int64")) if isinstance(s, int) else T.cast(s, "int64") for s in sizes])
+
+
+def constant(array: Any) -> Any:
+    """A constant whose axes of size 1 broadcast."""
+    array = np.asarray(array)
+    return T.TensorConstant(T.TensorType(array.dtype.name, [size == 1 for size in array.shape]), array)
+
+
+def _keep(x: Any, axes: Sequence[int]) -> Any:
+    """x with axes of size 1 put in."""
+    order: list[Any] = []
+    rest = iter(range(x.ndim))
+    for axis in range(x.ndim + len(axes)):
+        order.append("x" if axis in axes else next(rest))
+    return x.dimshuffle(*order)
+
+
+def _squeeze(x: Any, *, axis: int) -> Any:
+    if not x.broadcastable[axis]:
+        x = T.addbroadcast(x, axis)
+    return x.dimshuffle(*[a for a in range(x.ndim) if a != axis])
+
+
+def _reshape(x: Any, *sizes: Any, shape: Any) -> Any:
+    return T.reshape(x, as_vector(filled(shape, sizes)), ndim=len(shape))
+
+
+def _stretch(x: Any, sizes: Sequence[Any]) -> Any:
+    if not sizes:
+        return x
+    return T.alloc(x, *sizes)
+
+
+# ---------------------------------------------------------------------------------------------------- element by element
+
+
+def elementwise(op: Any) -> Rule:
+    """The rule of an op that stretches its operands itself: what was only stretched for it is taken as it was before."""
+
+    def rule(*values: Any) -> Any:
+        rank = builtins.max(v.ndim for v in values)
+        return op(*[_unstretched(v, values, rank) for v in values])
+
+    return rule
+
+
+def _unstretched(x: Any, values: Sequence[Any], rank: int) -> Any:
+    """An operand without a copy in the size of the result, where another operand has that size."""
+    if getattr(x.tag, "stretches", None) is not None and builtins.any(_is_full(v, values, rank) for v in values if v is not x):
+        x = x.tag.stretches
+    if isinstance(x, T.TensorConstant) and x.ndim < rank:
+        # A constant of the full rank can become a part of the C code; one behind a DimShuffle cannot.
+        return constant(x.data.reshape((1,) * (rank - x.ndim) + x.data.shape))
+    return x
+
+
+def _is_full(x: Any, values: Sequence[Any], rank: int) -> bool:
+    """Whether x is of the result's shape, and no stretched value itself."""
+    if x.ndim < rank or getattr(x.tag, "stretches", None) is not None:
+        return False
+    return not builtins.any(
+        own and not other for v in values if v.ndim == rank for own, other in zip(x.broadcastable, v.broadcastable, strict=True)
+    )
+
+
+def _stretched(x: Any, sizes: Sequence[Any]) -> Any:
+    made = _stretch(x, sizes)
+    if made is not x:
+        made.tag.stretches = x
+    return made
+
+
+def _choose(of_numbers: Any, of_bools: Any) -> Rule:
+    return elementwise(lambda x, y: of_bools(x, y) if x.dtype == "bool" else of_numbers(x, y))
+
+
+def _power(x: Any, y: Any) -> Any:
+    return T.pow(x, y)
+
+
+def _relu(x: Any) -> Any:
+    return T.maximum(x, constant(np.zeros((1,) * x.ndim, x.dtype)))
+
+
+# ---------------------------------------------------------------------------------------------------- reductions
+
+
+def _sum(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+    if not axis:
+        return T.cast(x, "int64") if x.dtype == "bool" else x
+    return T.sum(x, axis=list(axis), dtype="int64" if x.dtype == "bool" else x.dtype, keepdims=keepdims)
+
+
+def _prod(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+    if not axis:
+        return T.cast(x, "int64") if x.dtype == "bool" else x
+    return T.prod(x, axis=list(axis), dtype="int64" if x.dtype == "bool" else x.dtype, keepdims=keepdims)
+
+
+def _reduction(op: Any, of_bools: Any) -> Rule:
+    def rule(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+        if not axis:
+            return x
+        out = CAReduce(of_bools if x.dtype == "bool" else op, list(axis))(x)
+        return _keep(out, axis) if keepdims else out
+
+    return rule
+
+
+# ---------------------------------------------------------------------------------------------------- indexing
+
+
+def _key(form: str, numbers: Sequence[Any]) -> tuple[Any, ...]:
+    """The entries for the axes that x has; new axes are put in afterwards."""
+    rest = iter(numbers)
+    key: list[Any] = []
+    for letter in form:
+        if letter == "i":
+            key.append(next(rest))
+        elif letter == "s":
+            start, stop, step = next(rest), next(rest), next(rest)
+            absent = (0, HIGHEST) if step > 0 else (HIGHEST, LOWEST)
+            bounds = [None if isinstance(b, int) and b == a else b for b, a in zip((start, stop), absent, strict=True)]
+            key.append(slice(*bounds, step))
+    return tuple(key)
+
+
+def _new_axes(form: str) -> list[int]:
+    """Where the result has new axes."""
+    return [axis for axis, letter in enumerate(form.replace("i", "")) if letter == "n"]
+
+
+def _index(x: Any, *sizes: Any, form: str, numbers: Any) -> Any:
+    key = _key(form, filled(numbers, sizes))
+    out = x[key] if key else x
+    new = _new_axes(form)
+    return _keep(out, new) if new else out
+
+
+def _scatter_index(g: Any, like: Any, *sizes: Any, form: str, numbers: Any) -> Any:
+    new = _new_axes(form)
+    if new:
+        g = g.dimshuffle(*[axis for axis in range(g.ndim) if axis not in new])
+    key = _key(form, filled(numbers, sizes))
+    if not key:
+        return g
+    region = _zeros_like(like, g.dtype)[key]
+    return T.set_subtensor(region, T.patternbroadcast(g, region.broadcastable))
+
+
+def _zeros_like(like: Any, dtype: str) -> Any:
+    return T.alloc(constant(np.zeros((), dtype)), *sizes_of(like))
+
+
+def _gather(x: Any, indices: Any) -> Any:
+    rows = T.advanced_subtensor1(x, indices if indices.ndim == 1 else indices.flatten())
+    if indices.ndim == 1:
+        return rows
+    return T.reshape(rows, as_vector([*sizes_of(indices), *sizes_of(x)[1:]]), ndim=indices.ndim + x.ndim - 1)
+
+
+def _softmax(op: Any, plain: Callable[[Any, int], Any]) -> Rule:
+    def rule(x: Any, *, axis: int) -> Any:
+        return op(x) if x.ndim == 2 and axis == 1 and not builtins.any(x.broadcastable) else plain(x, axis)
+
+    return rule
+
+
+def _below_top(x: Any, axis: int) -> Any:
+    if shape_of(x)[axis] == 0:
+        return x
+    return x - _keep(CAReduce(scalar.scalar_maximum, [axis])(x), [axis])
+
+
+def _plain_softmax(x: Any, axis: int) -> Any:
+    e = T.exp(_below_top(x, axis))
+    return e / T.sum(e, axis=axis, keepdims=True, dtype=x.dtype)
+
+
+def _plain_log_softmax(x: Any, axis: int) -> Any:
+    s = _below_top(x, axis)
+    return s - T.log(T.sum(T.exp(s), axis=axis, keepdims=True, dtype=x.dtype))
+
+
+def _size(x: Any, *, axes: tuple[int, ...]) -> Any:
+    sizes = [sizes_of(x)[axis] for axis in axes]
+    known = int(np.prod([size for size in sizes if isinstance(size, int)], dtype=np.int64))
+    out = constant(np.array(known, "int64"))
+    for size in sizes:
+        if not isinstance(size, int):
+            out = size if out.owner is None and known == 1 else out * size
+    return T.cast(out, "int32")
+
+
+def by_numpy(*values: Any, **attrs: Any) -> Any:
+    """The rule of an op that NumPy computes: `NumpyOp` needs the node, so the builder makes it."""
+    raise NotImplementedError
+
+
+RULES: dict[Any, Rule] = {
+    # Element by element. Theano's floor division and remainder raise for an integer 0; its round is not vectorised.
+    o.add: elementwise(T.add),
+    o.subtract: elementwise(T.sub),
+    o.multiply: elementwise(T.mul),
+    o.divide: elementwise(T.true_div),
+    o.floor_divide: elementwise(host.floor_divide),
+    o.remainder: elementwise(host.remainder),
+    o.power: elementwise(_power),
+    o.maximum: _choose(T.maximum, T.or_),
+    o.minimum: _choose(T.minimum, T.and_),
+    o.negative: T.neg,
+    o.absolute: lambda x: x if x.dtype.startswith("u") else T.abs_(x),
+    o.sign: T.sgn,
+    o.square: T.sqr,
+    o.round: host.rint,
+    o.floor: T.floor,
+    o.exp: T.exp,
+    o.expm1: T.expm1,
+    o.log: T.log,
+    o.log1p: T.log1p,
+    o.sqrt: T.sqrt,
+    o.sin: T.sin,
+    o.cos: T.cos,
+    o.tanh: T.tanh,
+    o.sigmoid: T.nnet.sigmoid,
+    o.softplus: T.nnet.softplus,
+    o.relu: _relu,
+    o.equal: elementwise(T.eq),
+    o.not_equal: elementwise(T.neq),
+    o.less: elementwise(T.lt),
+    o.less_equal: elementwise(T.le),
+    o.greater: elementwise(T.gt),
+    o.greater_equal: elementwise(T.ge),
+    o.logical_and: elementwise(T.and_),
+    o.logical_or: elementwise(T.or_),
+    o.logical_not: T.invert,
+    o.where: elementwise(T.switch),
+    o.cast: lambda x, *, dtype: T.cast(x, dtype),
+    o.identity: lambda x, *, uid: x,
+    o.stop_gradient: lambda x: x,
+    # Reductions.
+    o.sum: _sum,
+    o.prod: _prod,
+    o.max: _reduction(scalar.scalar_maximum, scalar.or_),
+    o.min: _reduction(scalar.scalar_minimum, scalar.and_),
+    o.any: _reduction(scalar.or_, scalar.or_),
+    o.all: _reduction(scalar.and_, scalar.and_),
+    o.argmax: lambda x, *, axis: T.basic.Argmax((axis,))(x),
+    o.argmin: by_numpy,  # Theano takes argmax(-x), which wraps around for integers
+    o.cumsum: lambda x, *, axis: T.extra_ops.cumsum(T.cast(x, "int64") if x.dtype == "bool" else x, axis),
+    o.cumprod: lambda x, *, axis: T.extra_ops.cumprod(T.cast(x, "int64") if x.dtype == "bool" else x, axis),
+    o.linear_recurrence: by_numpy,
+    # Layout.
+    o.reshape: _reshape,
+    o.transpose: lambda x, *, perm: x.dimshuffle(*perm),
+    o.expand_dims: lambda x, *, axis: _keep(x, [axis]),
+    o.squeeze: _squeeze,
+    o.flip: lambda x, *, axes: x[tuple([slice(None, None, -1) if axis in axes else slice(None) for axis in range(x.ndim)])],
+    o.broadcast_to: lambda x, *sizes, shape: _stretched(x, filled(shape, sizes)),
+    o.broadcast_like: lambda x, like: _stretched(x, sizes_of(like)),
+    o.concatenate: lambda *xs, axis: T.join(axis, *xs),
+    o.shape: lambda x: MakeVector("int32")(*[T.cast(T.as_tensor_variable(size), "int32") for size in sizes_of(x)]),
+    o.size: _size,
+    o.arange: by_numpy,  # and by Theano too
+    # Indexing.
+    o.index: _index,
+    o.scatter_index: _scatter_index,
+    o.gather: _gather,
+    o.scatter_add: lambda g, indices, like: _scatter_add(g, indices, like),
+    o.pick: by_numpy,
+    o.unpick: by_numpy,
+    o.in_top_k: by_numpy,
+    # Linear algebra, neural networks. The cross-entropies are expanded: what they are made of is fused.
+    o.matmul: by_numpy,  # of matrices a Dot, see `build`
+    o.softmax: _softmax(softmax_op, _plain_softmax),
+    o.log_softmax: _softmax(logsoftmax_op, _plain_log_softmax),
+    # Random draws, effects; branches are built by `build`.
+    o.random_uniform: by_numpy,
+    o.random_normal: by_numpy,
+    o.fold_in: by_numpy,
+    o.print_: by_numpy,
+    o.constant: lambda *, value: constant(value.array),
+    o.absent: lambda *, type: constant(np.zeros([size or 0 for size in type.shape], type.dtype)),
+    o.switch: by_numpy,
+    o.cond: by_numpy,
+    o.item: by_numpy,
+}
+
+
+def _scatter_add(g: Any, indices: Any, like: Any) -> Any:
+    if indices.ndim != 1:
+        g = T.reshape(g, as_vector([-1, *sizes_of(like)[1:]]), ndim=like.ndim)
+        indices = indices.flatten()
+    return T.basic.inc_subtensor(T.advanced_subtensor1(_zeros_like(like, g.dtype), indices), g)

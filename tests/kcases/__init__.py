@@ -1,0 +1,6 @@
+"""The table of K functions: a row per function and per behaviour worth keeping, against NumPy or plain Python."""
+
+from tests.kcases import linalg, math, nn, reduce, shape
+from tests.kcases.base import KCase
+
+KCASES: list[KCase] = [row for family in (math, reduce, linalg, shape, nn) for row in family.ROWS]

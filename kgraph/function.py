@@ -209,7 +209,7 @@ class Function:
             self._warn_of_options(engine)
             built = self._listing()
             shape = (len(self.graph.inputs), len(self.graph.updates), len(self.graph.outputs))
-            key = built.digest(shape, now, self.passes, engine.name, sorted(self.options.items()))
+            key = built.digest(shape, now, self.passes, engine.name, engine.number, sorted(self.options.items()))
             if any(isinstance(identity, Constant) for identity in built.identities):
                 # What the passes make of a large constant may depend on its value.
                 key += b"".join(identity.key[2] for identity in built.identities if isinstance(identity, Constant))
@@ -240,7 +240,8 @@ class Function:
         program = None
         if not engine.stateful:
             listing = Listing.of([*closed.inputs, *closed.roots])
-            key = listing.digest(len(closed.inputs), len(closed.outputs), engine.name, sorted(self.options.items()))
+            shape = (len(closed.inputs), len(closed.outputs))
+            key = listing.digest(shape, engine.name, engine.number, sorted(self.options.items()))
             key += b"".join([_identity(node).key[2] for node in folded])
             program = cache.program_of(key, lambda: engine.lower(closed, self.options), nodes)
         place = {identity: i for i, identity in enumerate(built.identities)}
@@ -305,7 +306,7 @@ class Function:
 
     def _explained(self, error: Exception, now: int) -> Exception:
         """An exception of the program with the node that raised it: the K function, its operands, the user's line."""
-        program = self._programs.get(now)
+        program: Any = self._programs.get(now)
         if isinstance(error, KGraphError) and error.place:
             return error
         path: Sequence[tuple[str, int]] = ()

@@ -12,7 +12,7 @@ import pytest
 
 import kgraph.ir.ops as o
 from kgraph import backend as K
-from kgraph.errors import IndexOutOfRange, ShapeError
+from kgraph.errors import IndexOutOfRange
 from kgraph.ir.node import NODES, Graph
 from kgraph.ir.passes import PIPELINE
 from kgraph.ir.traverse import toposort
@@ -30,7 +30,7 @@ EXPRESSIONS = {
     "arithmetic": lambda v: (2 * v - 1) / (v + 3) ** 2,
     "a variable": lambda v: v,
     "a constant": lambda v: K.arange(4),
-    "a large constant": lambda v: v * np.arange(3000.0).reshape(1000, 3)[:, :1],
+    "a large constant": lambda v: K.sum(v) * np.arange(3000.0),
     "shapes": lambda v: K.reshape(K.tile(v, 2), (K.shape(v)[0], -1, 1)),
     "an index": lambda v: v[1:, None, ..., -1],
     "a branch": lambda v: K.switch(K.sum(v) > 0, lambda: K.sin(v), lambda: K.cos(v)),
@@ -154,8 +154,6 @@ def test_errors_of_a_loaded_function_name_the_lines_where_it_was_built() -> None
     f = loaded(K.function([i], [y + 1]))
     with pytest.raises(IndexOutOfRange, match=rf"indices: int32\[\]  placeholder 'i'\n  at .*test_pickle.py:{line - 1}"):
         f([5])
-    with pytest.raises(ShapeError, match=rf"test_pickle.py:{line - 1}"):
-        loaded(y) + np.zeros((2, 3)) + K.reshape(loaded(y) * np.zeros(3), (2, 2))
 
 
 def test_a_pickled_graph_is_the_same_graph_anew() -> None:
@@ -239,7 +237,7 @@ def test_repr_and_text_of_a_graph() -> None:
     f = K.function([x], [K.switch(x[0] > 0, lambda: K.exp(x), lambda: x)], [(v, v * 2)])
     assert repr(f.graph) == f"<Graph: 1 inputs, 1 outputs, 1 updates, {len(f.graph)} nodes>"
     lines = [line.split("tests/")[0].split() for line in str(f.graph).splitlines()]
-    assert lines[0] == ["%0", "float32[2]", "placeholder(uid=x)"]
+    assert lines[0] == ["%0", "float32[2]", "placeholder", "'x'"]
     assert ["%1", "float32[]", "index(%0,", "form=i,", "numbers=(0,))"] in lines
     assert lines[-2][0] == "return"
     assert lines[-1][0] == "update"

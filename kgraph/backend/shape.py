@@ -224,7 +224,7 @@ def concatenate(tensors: Sequence[Any], axis: int = -1) -> Tensor:
     joined: Any = Tensor(o.concatenate(*nodes, axis=axis_of(axis, nodes[0])))
     if all(map(is_sparse, tensors)):
         joined._sparse = True
-    return joined  # type: ignore[no-any-return]
+    return joined
 
 
 def stack(x: Sequence[Any]) -> Tensor:

@@ -54,7 +54,7 @@ def enter(outer: Guard | None, condition: Node, side: bool) -> Guard | None:
 
 
 def taken(node: Node, guard: Guard | None) -> Node | None:
-    """The side that a switch takes wherever it is needed, because its guard says so; None if it does not, or for any other op."""
+    """The side that a switch takes wherever it is needed, because its guard says so; None otherwise, or for another op."""
     told = guard.holds(node.inputs[0]) if guard is not None and node.op.name == "switch" else None
     return None if told is None else node.inputs[1 if told else 2]
 

@@ -8,6 +8,7 @@ graph's inputs, variables among them, and returns the outputs and the new values
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,8 @@ from kgraph.ir.op import Op
 from kgraph.ir.passes.legalise import missing_rule
 from kgraph.ir.traverse import toposort
 from kgraph.ir.types import numpy_dtype
+
+_numbers = itertools.count()
 
 Rules = Mapping[Op, Callable[..., Any]]
 Program = Callable[..., Sequence[Any]]
@@ -63,6 +66,7 @@ class Engine:
     ):
         self.name, self.rules, self.to_host, self.from_host = name, rules, to_host, from_host
         self._compile = compile
+        self.number = next(_numbers)  # tells engines of one name apart
 
     def lower(self, graph: Graph, options: Mapping[str, Any]) -> Program:
         """The program of a graph. Later functions of the same structure use it too: it holds on to no node or variable.
@@ -168,7 +172,7 @@ def engines_with(op: Op) -> list[str]:
 
 def engines_loaded() -> list[Engine]:
     """The engines that have been asked for by now."""
-    modules = [sys.modules.get(module) for module in _MODULES.values()]
+    modules: list[Any] = [sys.modules.get(module) for module in _MODULES.values()]
     return [module.ENGINE for module in modules if hasattr(module, "ENGINE")] + list(_registered.values())
 
 

@@ -271,5 +271,6 @@ linear_recurrence: Op = Op(
 )  # fmt: skip
 
 __all__ = [
-    "all", "any", "argmax", "argmin", "cumprod", "cumsum", "largest", "linear_recurrence", "logsumexp", "max", "min", "prod", "sum",
+    "all", "any", "argmax", "argmin", "cumprod", "cumsum", "largest", "linear_recurrence", "logsumexp", "max", "min", "prod",
+    "sum",
 ]  # fmt: skip

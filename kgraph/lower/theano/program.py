@@ -67,7 +67,7 @@ class TheanoProgram:
     def __init__(self, graph: Graph, storages: Mapping[Node, Any], keep: bool):
         fed = [node for node in graph.inputs if node not in storages]
         given = {node: variable_for(node.type, f"input {i}") for i, node in enumerate(fed)}
-        builder = Builder({**given, **{node: storage for node, storage in storages.items()}})
+        builder = Builder({**given, **storages})
         with _compiling, _reporting(graph), _settings():
             prepare_headers(theano)
             self.function = self._compile(graph, storages, given, builder, keep)
@@ -136,11 +136,12 @@ class TheanoProgram:
         machine = self.function.fn
         root = alias_root(self.function.maker.fgraph.outputs[position])
         memory = machine.storage_map.get(root)
-        places = [i for i, cell in enumerate(machine.pre_call_clear) if cell is memory]
+        cleared: list[Any] = getattr(machine, "pre_call_clear", [])  # the machine written in C keeps its own
+        places = [i for i, cell in enumerate(cleared) if cell is memory]
         if not places or root.owner is None:
             return None
         for i in reversed(places):
-            del machine.pre_call_clear[i]
+            del cleared[i]
         return memory
 
     def locate(self, trace: TracebackType | None) -> Path:

@@ -20,6 +20,8 @@ def refuse(kind: type[KGraphError], message: str, *, hint: str | None = None, **
     """The error to raise: it names the K function, the operands as the user named them, and the user's line.
 
     >>> raise refuse(ShapeError, "inner sizes differ: 3 (last axis of x) != 4 (second-to-last axis of y)", x=x, y=y)
+    Traceback (most recent call last):
+    kgraph.errors.ShapeError: inner sizes differ: 3 (last axis of x) != 4 (second-to-last axis of y)
     """
     width = max(map(len, operands), default=0) + 1
     lines = [f"{name + ':':<{width}} {show(value)}" for name, value in operands.items()]

@@ -6,7 +6,7 @@ statements, with names of their own, so that repeated parts of a graph have the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from types import CodeType, TracebackType
 from typing import Any
@@ -15,9 +15,10 @@ import numpy as np
 
 import kgraph.ir.ops as o
 from kgraph.errors import ShapeError
-from kgraph.ir.node import Constant, Graph, Node
+from kgraph.ir.node import Attrs, Constant, Graph, Node
 from kgraph.ir.sizes import sized_by_values
 from kgraph.ir.traverse import toposort
+from kgraph.ir.types import TensorType
 
 #: Statements in one function.
 CHUNK = 1000
@@ -215,7 +216,7 @@ class _Chunk:
         self.plan, self.bodies, self.start, self.stop = plan, bodies, start, stop
         self.last = stop >= len(plan.order)
         self.names: dict[Node, str] = {}
-        self.space: dict[str, Any] = {"array": np.array, "errstate": np.errstate, "same_sizes": same_sizes}
+        self.space: dict[str, Any] = {"array": np.array, "errstate": np.errstate, "same_sizes": same_sizes, "fitting": fitting}
         self._spare: list[str] = []
         self._fixed: dict[Any, str] = {}
         self._count = 0
@@ -269,9 +270,12 @@ class _Chunk:
         operands = [self._name(value) for value in values]
         dying = [v for v in dict.fromkeys(values) if plan.last_use[v] == number and self.names.get(v, "a").startswith("v")]
         lines = []
-        if node.op.broadcasts and any(v in plan.loose for v in values):
-            shapes = self._fix(tuple(v.type.shape for v in values))
-            lines.append(f"same_sizes({shapes}, {', '.join(operands)})")
+        if len(values) > 1 and any(v in plan.loose for v in values):
+            if node.op.broadcasts:
+                shapes = self._fix(tuple(v.type.shape for v in values))
+                lines.append(f"same_sizes({shapes}, {', '.join(operands)})")
+            elif node.op.sized is None and not node.op.bodies:
+                lines.append(f"fitting({self._fix((node.op.type_rule, node.attrs))}, {', '.join(operands)})")
         if node.op is o.cond:
             target = self._target(node, dying)
             for word, name in (("if " + operands[0], "then"), ("else", "orelse")):
@@ -406,6 +410,12 @@ def same_sizes(built: Sequence[tuple[int | None, ...]], *values: Any) -> None:
         sizes = {np.shape(v)[axis] for shape, v in zip(built, values, strict=True) if -axis <= len(shape) and shape[axis] != 1}
         if len(sizes) > 1:
             raise ShapeError(f"sizes differ at run time on axis {axis}: {' != '.join(map(str, sorted(sizes)))}")
+
+
+def fitting(rule: tuple[Callable[..., Any], Attrs], *values: Any) -> None:
+    """Raises ShapeError if the type rule of an op refuses the sizes of values, which NumPy might stretch."""
+    type_rule, attrs = rule
+    type_rule(*[TensorType(v.dtype.name, v.shape) for v in values], **dict(attrs))
 
 
 @lru_cache(maxsize=256)

@@ -143,7 +143,7 @@ def test_a_reshape_to_ints_bears_the_marks_of_keras_and_no_other_result_does() -
         np.zeros((0, 2)),
         Sparse([[0, 1], [2, 0]]),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 @pytest.mark.parametrize("dtype", [None, "float64", "int32"])
 def test_a_variable_takes_numbers_lists_and_arrays(given: Any, dtype: str | None) -> None:
@@ -160,7 +160,9 @@ def test_a_variable_takes_numbers_lists_and_arrays(given: Any, dtype: str | None
     )
 
 
-@pytest.mark.parametrize("given", ["a", None, object(), [1, [2]], np.array([1j]), ["1"]], ids=repr)
+@pytest.mark.parametrize(
+    "given", ["a", None, object(), [1, [2]], np.array([1j]), ["1"]], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_number_makes_no_variable(given: Any) -> None:
     with pytest.raises(DTypeError):
         K.variable(given)

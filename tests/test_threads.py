@@ -18,7 +18,7 @@ def test_eight_threads_build_compile_and_call() -> None:
         for i in range(15):
             x, w = K.placeholder((None, 3)), K.variable(np.full((3, 2), seed + 1.0))
             y = K.tanh(K.dot(x, w) * float(i % 5)) + float(seed % 2)
-            f = K.function([x], [y] + K.gradients(K.sum(y), [w]), [(w, w + 1.0)])
+            f = K.function([x], [y, *K.gradients(K.sum(y), [w])], [(w, w + 1.0)])
             value = np.full((2, 3), 0.01 * (i + 1))
             held = np.full((3, 2), seed + 1.0)
             for _ in range(3):

@@ -198,8 +198,8 @@ def _fits(operand: Node, result: Node) -> bool:
 
 def _stretches(user: Node, operand: Node) -> bool:
     """Whether a user stretches the operand as far by itself: it has another operand of its result's full shape."""
-    if not (isinstance(user.op.numpy, np.ufunc) or user.op is o.where):
-        return False
+    if not user.op.broadcasts or not (isinstance(user.op.numpy, np.ufunc) or user.op is o.where):
+        return False  # a product of matrices is a ufunc too, and stretches nothing
     return any(i.op not in _STRETCHES and _fits(i, user) for i in user.inputs if i is not operand)
 
 

@@ -107,7 +107,7 @@ def _came(value: Any, array: np.ndarray[Any, Any] | None) -> str:
     if array is None:
         return f"a {type(value).__name__} whose parts differ in length"
     text = repr(value)
-    return f"a {type(value).__name__}, {text if len(text) <= 40 else text[:37] + '...'},"
+    return f"{text if len(text) <= 40 else text[:37] + '...'} ({type(value).__name__})"
 
 
 def value_for(variable: Variable, value: Any, node: Node) -> np.ndarray[Any, Any]:

@@ -126,9 +126,9 @@ class Function:
             values.pop()  # Keras appends the phase also when it is fixed
         now = phase.fixed or 0
         if self._fed_phase is not None and len(values) > self._fed_phase and len(values) + len(named) >= count:
-            now = _as_phase(values.pop(self._fed_phase))
+            now = _as_phase(values.pop(self._fed_phase), self._made)
         if training is not None:
-            now = _as_phase(training)
+            now = _as_phase(training, self._made)
         if named:
             values = self._by_name(values, named)
         if len(values) != len(self.feeds.nodes):
@@ -314,30 +314,34 @@ class Function:
             error, path = program.explain(error)
         elif hasattr(program, "locate"):
             path = program.locate(error.__traceback__)
-        node = self._node_at(path, now)
-        if node is None:
+        if not path:
             return error
+        node, operands = self._node_at(path, now)
         kind: type[KGraphError] = ShapeError if isinstance(error, ValueError) else GraphError
         message = str(error) if not isinstance(error, KGraphError) else error.message
         if isinstance(error, IndexError):
-            kind, message = IndexOutOfRange, f"an index is out of range: {error}"
+            kind, message = IndexOutOfRange, str(error) if "out of" in str(error) else f"an index is out of range: {error}"
         elif isinstance(error, MemoryError):
             return error
         elif not isinstance(error, (ValueError, KGraphError)):
             message = f"{type(error).__name__}: {error}"
-        explained = type(error)(message, hint=error.hint) if isinstance(error, KGraphError) else kind(message)
-        return explained.at(node.origin.function, node.op.describe_operands(node.inputs), str(node.origin))
+        hint = "the indices of an axis of size n go from -n to n - 1" if kind is IndexOutOfRange else None
+        explained = type(error)(message, hint=error.hint) if isinstance(error, KGraphError) else kind(message, hint=hint)
+        return explained.at(node.origin.function, node.op.describe_operands(operands), str(node.origin))
 
-    def _node_at(self, path: Sequence[tuple[str, int]], now: int) -> Node | None:
-        """The node of this function at a place in the program, which may have been compiled for another one like it."""
-        if not path:
-            return None
+    def _node_at(self, path: Sequence[tuple[str, int]], now: int) -> tuple[Node, tuple[Node, ...]]:
+        """The node of this function at a place in the program, which may have been compiled for another one like it, and its
+        operands: what a body is given stands for its parameters."""
         graph, _ = self._closed(now, self._listing(), self.engine)
-        node: Node | None = None
-        for attr, number in path:
-            body: Graph = graph if node is None else node.attr(attr)
+        order = toposort(graph.roots, stop=graph.inputs)
+        node = order[path[0][1]]
+        operands = node.inputs
+        for attr, number in path[1:]:
+            body: Graph = node.attr(attr)
+            given = dict(zip(body.inputs, operands[len(operands) - len(body.inputs) :], strict=True))
             node = toposort(body.roots, stop=body.inputs)[number]
-        return node
+            operands = tuple([given.get(i, i) for i in node.inputs])
+        return node, operands
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = (self.graph, self._fed_phase, self._shown, self._names, self._single, self._made)
@@ -389,7 +393,8 @@ def _identity(node: Node) -> Any:
 def _as_list(values: Any, what: str, made: Origin) -> list[Any]:
     if isinstance(values, (list, tuple)):
         return list(values)
-    raise GraphError(f"{what} is a {type(values).__name__}, not a list of tensors").at("function", (), str(made))
+    hint = f"write [{what[:-1]}]" if isinstance(values, Operators) else None
+    raise GraphError(f"{what} is a {type(values).__name__}, not a list of tensors", hint=hint).at("function", (), str(made))
 
 
 def _as_input(value: Any, position: int, made: Origin) -> Node:
@@ -407,7 +412,7 @@ def _as_output(value: Any, position: int, made: Origin) -> Node:
     try:
         return as_node(value)
     except KGraphError as error:
-        raise GraphError(f"output {position}: {error.message}").at("function", (), str(made)) from None
+        raise GraphError(f"output {position}: {error.message}", hint=error.hint).at("function", (), str(made)) from None
 
 
 def _as_updates(updates: Iterable[Any], made: Origin) -> list[tuple[Node, Node]]:
@@ -416,7 +421,8 @@ def _as_updates(updates: Iterable[Any], made: Origin) -> list[tuple[Node, Node]]
     pairs = updates.items() if isinstance(updates, dict) else updates
     for position, pair in enumerate(pairs):
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
-            raise UpdateError(f"update {position} is {pair!r:.80}, not a pair (variable, new value)").at(
+            hint = "updates is a list of pairs: [(variable, new value)]"
+            raise UpdateError(f"update {position} is {pair!r:.80}, not a pair (variable, new value)", hint=hint).at(
                 "function", (), str(made)
             )
         target, value = pair
@@ -429,7 +435,10 @@ def _as_updates(updates: Iterable[Any], made: Origin) -> list[tuple[Node, Node]]
         new = as_dtype(as_node(value, like=variable.dtype), variable.dtype)
         if not fits(new.type.shape, variable.type.shape):
             operands = [f"variable:  {describe(variable)}", f"new value: {describe(new)}"]
-            raise UpdateError("the new value does not fit the shape of its variable").at("function", operands, str(made))
+            hint = "the shapes have to be equal; nothing is stretched"
+            raise UpdateError("the new value does not fit the shape of its variable", hint=hint).at(
+                "function", operands, str(made)
+            )
         if found.setdefault(variable, new) is not new:
             operands = [
                 f"variable: {describe(variable)}",
@@ -456,7 +465,8 @@ def _cut(graph: Graph, given: Sequence[Node], made: Origin) -> Graph:
             inputs.append(stand_ins[node])
     for variable, _ in graph.updates:
         if variable in stand_ins:
-            raise UpdateError("a variable that is fed cannot be updated in the same call").at(
+            hint = "feed a placeholder in its place, or update another variable"
+            raise UpdateError("a variable that is fed cannot be updated in the same call", hint=hint).at(
                 "function", [f"variable: {describe(variable)}"], str(made)
             )
     if not stand_ins:
@@ -464,10 +474,12 @@ def _cut(graph: Graph, given: Sequence[Node], made: Origin) -> Graph:
     return Graph(inputs, graph.outputs, graph.updates).with_roots(substitute(graph.roots, stand_ins))
 
 
-def _as_phase(value: Any) -> int:
+def _as_phase(value: Any, made: Origin) -> int:
     found = np.asarray(value)
     if found.size != 1 or found.dtype.kind not in "biuf" or found.item() not in (0, 1):
-        raise FeedError(f"the learning phase is {value!r:.60}, not 0 (test) or 1 (train)").at("function call")
+        raise FeedError(f"the learning phase is {value!r:.60}, not 0 (test) or 1 (train)").at(
+            "function call", (), f"{made} (the function)"
+        )
     return int(found.item())
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 # Before kgraph is imported: what it reads then, and processes that tests start, is not the file of whoever runs the tests.
-os.environ["KERAS_HOME"] = str(Path(__file__).parent / "no-settings-here")
+# Keras, which tensorflow brings along, writes a file of its own there.
+_home = tempfile.TemporaryDirectory(prefix="kgraph-tests-")
+os.environ["KERAS_HOME"] = _home.name
 for _name in ("KGRAPH_BACKEND", "KERAS_BACKEND"):
     os.environ.pop(_name, None)
 

@@ -65,11 +65,15 @@ def dtype_of(dtype: Any, default: str) -> str:
         raise refuse(DTypeError, error.message, hint=error.hint) from None
 
 
-def sizes_of(sizes: Sequence[Any], what: str = "shape", lowest: int = 0) -> tuple[tuple[int | None, ...], tuple[Node, ...]]:
+def sizes_of(
+    sizes: Sequence[Any], what: str = "shape", lowest: int = 0, **operands: Any
+) -> tuple[tuple[int | None, ...], tuple[Node, ...]]:
     """A user's sizes (ints mixed with symbolic integer scalars) as an op takes them: its ``sized`` attr, its last inputs.
 
     A symbolic size whose value is known while the graph is built counts as the int.
 
+    Args:
+      operands: for messages.
     Raises: ShapeError for anything else, or an int below lowest.
     """
     entries: list[int | None] = []
@@ -81,7 +85,11 @@ def sizes_of(sizes: Sequence[Any], what: str = "shape", lowest: int = 0) -> tupl
             if known is None:
                 if node.ndim or node.type.dtype not in ("uint8", "int8", "int16", "int32", "int64"):
                     raise refuse(
-                        ShapeError, f"an entry of {what} is no integer scalar", hint="K.shape(x)[i] is one", entry=size
+                        ShapeError,
+                        f"an entry of {what} is no integer scalar",
+                        hint="K.shape(x)[i] is one",
+                        **operands,
+                        entry=size,
                     )
                 entries.append(None)
                 nodes.append(node)
@@ -91,9 +99,11 @@ def sizes_of(sizes: Sequence[Any], what: str = "shape", lowest: int = 0) -> tupl
             index = size.__index__()
         except AttributeError:
             # A whole float is what an old program gets from a true division of sizes by mistake; do not guess.
-            raise refuse(ShapeError, f"an entry of {what} is {size!r}, not an int or a symbolic integer scalar") from None
+            hint = "sizes are divided with //, which gives an int" if isinstance(size, float) else None
+            message = f"an entry of {what} is {show(size)}, not an int or a symbolic integer scalar"
+            raise refuse(ShapeError, message, hint=hint, **operands) from None
         if index < lowest:
-            raise refuse(ShapeError, f"an entry of {what} is {index}; the least is {lowest}")
+            raise refuse(ShapeError, f"an entry of {what} is {index}; the least is {lowest}", **operands)
         entries.append(int(index))
     return tuple(entries), tuple(nodes)
 

@@ -16,7 +16,7 @@ from kgraph.ir.operators import Operators
 from kgraph.ir.promote import as_dtype as cast_to
 from kgraph.ir.promote import as_node
 from kgraph.ir.tensor import Tensor
-from kgraph.ir.types import PROMOTION, as_axis, kind
+from kgraph.ir.types import PROMOTION, as_axis, kind, same_size, show_shape
 
 # ---------------------------------------------------------------------------------------------------- what a tensor is
 
@@ -90,7 +90,7 @@ def reshape(x: Any, shape: Any) -> Tensor:
            [3., 4.]], dtype=float32)
     """
     given = _listed(shape)
-    entries, nodes = sizes_of(given, lowest=-1)
+    entries, nodes = sizes_of(given, lowest=-1, x=x)
     result = Tensor(o.reshape(node_of(x), *nodes, shape=entries))
     if not any(isinstance(size, Operators) for size in given):
         # Keras tests for the presence of these marks.
@@ -238,6 +238,13 @@ def stack(x: Sequence[Any]) -> Tensor:
     nodes = _of_one_dtype(x)
     if not nodes:
         raise refuse(ShapeError, "there is nothing to stack")
+    for i, node in enumerate(nodes[1:], 2):
+        if node.ndim != nodes[0].ndim or not all(map(same_size, node.type.shape, nodes[0].type.shape)):
+            message = (
+                f"shapes differ: {show_shape(nodes[0].type.shape)} (tensor 1) != {show_shape(node.type.shape)} (tensor {i})"
+            )
+            hint = "K.concatenate joins along an axis that is there"
+            raise refuse(ShapeError, message, hint=hint, **{"tensor 1": nodes[0], f"tensor {i}": node})
     return Tensor(o.concatenate(*[o.expand_dims(node, axis=0) for node in nodes], axis=0))
 
 
@@ -273,7 +280,7 @@ def repeat(x: Any, n: Any) -> Tensor:
     node = node_of(x)
     if node.ndim != 2:
         raise refuse(ShapeError, f"x has rank {node.ndim}, not 2", hint="K.repeat_elements and K.tile take any rank", x=x)
-    repeats, sizes = sizes_of([n], "n")
+    repeats, sizes = sizes_of([n], "n", x=x)
     return Tensor(o.repeat(o.expand_dims(node, axis=1), *sizes, axis=1, repeats=repeats))
 
 
@@ -287,7 +294,7 @@ def repeat_elements(x: Any, rep: Any, axis: int) -> Tensor:
     array([1., 1., 2., 2.], dtype=float32)
     """
     node = node_of(x)
-    repeats, sizes = sizes_of([rep], "rep")
+    repeats, sizes = sizes_of([rep], "rep", x=x)
     return Tensor(o.repeat(node, *sizes, axis=axis_of(axis, node), repeats=repeats))
 
 
@@ -302,7 +309,7 @@ def tile(x: Any, n: Any) -> Tensor:
     array([1., 2., 1., 2.], dtype=float32)
     """
     node = node_of(x)
-    reps, sizes = sizes_of(_listed(n), "n")
+    reps, sizes = sizes_of(_listed(n), "n", x=x)
     while node.ndim < len(reps):
         node = o.expand_dims(node, axis=0)
     return Tensor(o.tile(node, *sizes, reps=(1,) * (node.ndim - len(reps)) + reps))

@@ -32,7 +32,8 @@ def gradients(loss: Node, wrt: Sequence[Node], disconnected: str = "raise") -> l
     Raises: GradientError if loss is no float, or names the disconnected node and the op where its path ends.
     """
     if disconnected not in DISCONNECTED:
-        raise GradientError(f"disconnected is {disconnected!r}", hint=f"it is one of {', '.join(map(repr, DISCONNECTED))}")
+        hint = f"it is one of {', '.join(map(repr, DISCONNECTED))}"
+        raise GradientError(f"disconnected is {disconnected!r}", hint=hint).at(here(2).function, (), str(here(2)))
     if is_tuple(loss.type) or not loss.type.is_float:
         raise GradientError(f"the loss is {loss.type}, and only floats have gradients", hint="cast it with K.cast before").at(
             here(2).function, [f"loss: {describe(loss)}"], str(here(2))

@@ -24,7 +24,8 @@ class Op:
     Args:
       name: NumPy's name where NumPy has the operation.
       type_rule: ``(*types, **attrs) -> TensorType`` (or TupleType). Raises ShapeError, DTypeError, AxisError. Its parameter
-        names are what error messages call the operands; its keyword-only parameters are the attrs of the op.
+        names are what error messages call the operands (the rest, ``*sizes``, are "size 1", "size 2" ...); its keyword-only
+        parameters are the attrs of the op.
       numpy: ``(*arrays, **attrs) -> array``: what the op means. The reference that every engine is compared with.
       vjp: ``(g, out, *inputs, **attrs) -> one cotangent per input``, nodes to nodes; None where there is none. An op
         without it ends the path of a gradient.
@@ -40,7 +41,7 @@ class Op:
 
     __slots__ = (
         "name", "type_rule", "numpy", "vjp", "expand", "doc", "broadcasts", "sized", "effect", "source", "bodies",
-        "attr_names", "input_names",
+        "attr_names", "input_names", "rest_name",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +64,7 @@ class Op:
         parameters = inspect.signature(type_rule).parameters.values()
         self.attr_names = tuple(sorted(p.name for p in parameters if p.kind is p.KEYWORD_ONLY))
         self.input_names = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+        self.rest_name = next((p.name[:-1] for p in parameters if p.kind is p.VAR_POSITIONAL), "operand")
         if name in OPS:
             raise ValueError(f"there are two ops named {name!r}")
         OPS[name] = self
@@ -105,7 +107,8 @@ class Op:
 
     def describe_operands(self, inputs: tuple[Node, ...]) -> list[str]:
         """A line per operand: its name in the type rule, its type, and what the user calls it."""
-        names = [*self.input_names[: len(inputs)], *(f"operand {i + 1}" for i in range(len(self.input_names), len(inputs)))]
+        rest = len(inputs) - len(self.input_names)
+        names = [*self.input_names[: len(inputs)], *[f"{self.rest_name} {i + 1}" for i in range(rest)]]
         width = max(map(len, names), default=0)
         return [f"{name + ':':<{width + 1}} {describe(node)}" for name, node in zip(names, inputs, strict=True)]
 

@@ -38,12 +38,18 @@ def apply(op: Op, x: Any) -> Any:
 
 def promoted(x: Any, y: Any) -> tuple[Node, Node]:
     """Two operands as nodes of one dtype. Raises DTypeError for what no constant can be made of."""
-    if isinstance(x, operators.Operators):
-        a = x.node
-        b = y.node if isinstance(y, operators.Operators) else as_node(y, like=a.type.dtype)
-    else:
-        b = y.node if isinstance(y, operators.Operators) else as_node(y)
-        a = as_node(x, like=b.type.dtype)
+    try:
+        if isinstance(x, operators.Operators):
+            a = x.node
+            b = y.node if isinstance(y, operators.Operators) else as_node(y, like=a.type.dtype)
+        else:
+            b = y.node if isinstance(y, operators.Operators) else as_node(y)
+            a = as_node(x, like=b.type.dtype)
+    except DTypeError as error:
+        from kgraph.ir.node import describe
+
+        named = [f"{n}: {describe(v.node)}" for n, v in (("x", x), ("y", y)) if isinstance(v, operators.Operators)]
+        raise error.at(operands=named) from None
     if a.type.dtype != b.type.dtype:
         dtype = PROMOTION[a.type.dtype, b.type.dtype]
         a, b = as_dtype(a, dtype), as_dtype(b, dtype)
@@ -130,10 +136,16 @@ def from_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
     op = o.OPS.get(_NAMED_OTHERWISE.get(ufunc.__name__, ufunc.__name__))
     if op is None or method != "__call__" or kwargs:
         how = f".{method}" if method != "__call__" else f" with {', '.join(kwargs)}=" if kwargs else ""
+        from kgraph.ir.node import describe
+
         origin = here(2)
         raise TensorUseError(
             f"np.{ufunc.__name__}{how} does not build a node", hint="use the K function of the same meaning"
-        ).at(f"np.{ufunc.__name__}", (), str(origin))
+        ).at(
+            f"np.{ufunc.__name__}",
+            [f"x: {describe(i.node)}" for i in inputs if isinstance(i, operators.Operators)],
+            str(origin),
+        )
     if op is o.identity:  # np.positive: a handle of its own on the same node, as +x
         return inputs[0].wrap(inputs[0].node)
     if len(inputs) == 1:

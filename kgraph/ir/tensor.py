@@ -68,6 +68,9 @@ class Tensor(Operators):
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise _needs_value(self, "use as a NumPy array", "get the value with K.eval, or use the K function of the same meaning")
 
+    def __contains__(self, value: Any) -> bool:
+        raise _needs_value(self, "value in x", "K.any(K.equal(x, value)) is the symbolic form")
+
     def __len__(self) -> int:
         size = self._first_size("len(x)")
         return size

@@ -242,7 +242,7 @@ ROWS += [
     Case(o.where, [array([True, False], "bool"), array([1, NAN]), array([NAN, 2])], {}, lambda c, x, y: [1, 2], dtype="float32",
          grad=lambda w, c, x, y: [None, w * c, w * ~c], note="NaN of the other side"),
     *[
-        Case(o.cast, [floats(3, 4, dtype=source)], {"dtype": target}, lambda x: x, dtype=target, rtol=2e-3)
+        Case(o.cast, [floats(3, 4, dtype=source)], {"dtype": target}, lambda x: x, dtype=target, rtol=1e-6, second=target == "float64")
         for source in ("float16", "float32", "float64")
         for target in ("float32", "float64")
     ],

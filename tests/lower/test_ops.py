@@ -25,9 +25,15 @@ from tests.cases import CASES, KNOWN_GAPS, SOURCES
 from tests.cases.base import Array, Case, widest
 from tests.cases.random import is_plausible
 from tests.engines import engines_installed
+from tests.lower.batches import BATCHED, Part, marks_for, run
 from tests.numeric import assert_gradient, central_difference, weights
 
 RANDOM = (o.random_uniform, o.random_normal, o.fold_in)
+
+
+def _gap(case: Case, engine: str) -> list[Any]:
+    reason = KNOWN_GAPS.get((engine, str(case)))
+    return [] if reason is None else [pytest.mark.xfail(reason=reason)]
 
 
 def _rows(cases: Sequence[Case]) -> list[Any]:
@@ -35,7 +41,7 @@ def _rows(cases: Sequence[Case]) -> list[Any]:
     return [
         pytest.param(
             case, engine, id=f"{case}-{engine}",
-            marks=[pytest.mark.xfail(reason=KNOWN_GAPS[engine, str(case)])] if (engine, str(case)) in KNOWN_GAPS else [],
+            marks=[*marks_for(case, engine), *_gap(case, engine)],
         )
         for case in cases
         for engine in engines_installed()
@@ -74,10 +80,12 @@ def assert_type(case: Case, node: Node, known: bool) -> None:
 @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
 @pytest.mark.parametrize(("case", "engine"), _rows(CASES))
 def test_value(case: Case, engine: str, known: bool) -> None:
-    given = placeholders(case, known)
-    out = case.node(*given)
-    assert_type(case, out, known)
-    found = Function(given, [out], engine=engine)(list(case.inputs))[0]
+    def part(case: Case) -> Part:
+        given = placeholders(case, known)
+        return given, [case.node(*given)], list(case.inputs)
+
+    assert_type(case, part(case)[1][0], known)
+    (found,) = run(engine, ("value", known), case, CASES, part)
     assert type(found) is np.ndarray
     assert_value(case, found)
 
@@ -95,9 +103,12 @@ def test_value_of_the_plain_evaluator(case: Case) -> None:
 
 @pytest.mark.parametrize(("case", "engine"), _rows(CASES))
 def test_constant_operands(case: Case, engine: str) -> None:
-    out = case.node(*[o.constant_of(x) for x in case.inputs])
+    def part(case: Case) -> Part:
+        return [], [case.node(*[o.constant_of(x) for x in case.inputs])], []
+
     for optimize in (True, False):
-        assert_value(case, Function([], [out], engine=engine, optimize=optimize)()[0])
+        (found,) = run(engine, ("constants", optimize), case, CASES, part, optimize)
+        assert_value(case, found)
 
 
 # ---------------------------------------------------------------------------------------------------- gradients
@@ -127,6 +138,10 @@ class Slopes:
         self.gradients = grad.gradients(loss, self.wrt, "none")
         self.positions = [i for i, x in enumerate(self.given) if x.type.is_float]
 
+    def part(self) -> Part:
+        """The gradients that there are."""
+        return [*self.given, self.w], [g for g in self.gradients if g is not None], [*self.inputs, self.weights]
+
     def oracle(self, *inputs: Array) -> float:
         with np.errstate(all="ignore"):
             return float(np.sum(np.asarray(self.case.oracle(*inputs)) * self.weights))
@@ -139,16 +154,18 @@ class Slopes:
         return [central_difference(self.oracle, self.inputs, i) for i in self.positions]
 
 
+_SLOPED = [case for case in CASES if case.differentiable]
+
+
 @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
-@pytest.mark.parametrize(("case", "engine"), _rows([case for case in CASES if case.differentiable]))
+@pytest.mark.parametrize(("case", "engine"), _rows(_SLOPED))
 def test_gradient(case: Case, engine: str, known: bool) -> None:
     slopes = Slopes(case, known)
-    made = [g for g in slopes.gradients if g is not None]
     for x, g in zip(slopes.wrt, slopes.gradients, strict=True):
         if g is not None:
             assert g.dtype == x.dtype
             assert g.type.shape == x.type.shape if known else all(map(same_size, g.type.shape, x.type.shape))
-    found = iter(Function([*slopes.given, slopes.w], made, engine=engine)([*slopes.inputs, slopes.weights]))
+    found = iter(run(engine, ("gradient", known), case, _SLOPED, lambda case: Slopes(case, known).part()))
     for g, wanted in zip(slopes.gradients, slopes.expected(), strict=True):
         if wanted is None:
             assert g is None
@@ -156,24 +173,37 @@ def test_gradient(case: Case, engine: str, known: bool) -> None:
             assert_gradient(None if g is None else next(found), np.asarray(wanted))
 
 
-@pytest.mark.parametrize(("case", "engine"), _rows([case for case in CASES if case.curved]))
+class Curves:
+    """The second gradients of a row: of a weighted sum of the first ones, with respect to the operands and the cotangent."""
+
+    def __init__(self, case: Case):
+        slopes = Slopes(case, known=True)
+        self.inputs, first, self.values = slopes.part()
+        assert first
+        terms = [
+            o.sum(g * o.constant_of(weights(g.type.shape, seed=i)), axis=tuple(range(g.ndim)), keepdims=False)
+            for i, g in enumerate(first)
+        ]
+        self.total = sum(terms[1:], terms[0])
+        self.second = grad.gradients(self.total, [*slopes.wrt, slopes.w], "none")
+        self.positions = [*slopes.positions, len(self.values) - 1]
+
+    def part(self) -> Part:
+        return self.inputs, [g for g in self.second if g is not None], self.values
+
+
+_CURVED = [case for case in CASES if case.curved]
+
+
+@pytest.mark.parametrize(("case", "engine"), _rows(_CURVED))
 def test_second_gradient(case: Case, engine: str) -> None:
-    """The gradient of a weighted sum of the first gradients, against differences of these."""
-    slopes = Slopes(case, known=True)
-    first = [g for g in slopes.gradients if g is not None]
-    assert first
-    second_weights = [weights(g.type.shape, seed=i) for i, g in enumerate(first)]
-    terms = [
-        o.sum(g * o.constant_of(v), axis=tuple(range(g.ndim)), keepdims=False)
-        for g, v in zip(first, second_weights, strict=True)
-    ]
-    total = sum(terms[1:], terms[0])
-    second = grad.gradients(total, slopes.wrt, "none")
-    inputs = [*slopes.given, slopes.w]
-    slope = Function(inputs, total, engine=engine)
-    found = iter(Function(inputs, [g for g in second if g is not None], engine=engine)([*slopes.inputs, slopes.weights]))
-    for position, g in zip(slopes.positions, second, strict=True):
-        wanted = central_difference(lambda *xs: float(slope([*xs, slopes.weights])), slopes.inputs, position)
+    """The gradient of a weighted sum of the first gradients, with respect to the operands and the cotangent, against differences."""
+    curves = Curves(case)
+    # Where engines compile for long, the first gradient, which has a test of its own, is that of NumPy.
+    slope = Function(curves.inputs, curves.total, engine="numpy" if engine in BATCHED else engine)
+    found = iter(run(engine, "second gradient", case, _CURVED, lambda case: Curves(case).part()))
+    for position, g in zip(curves.positions, curves.second, strict=True):
+        wanted = central_difference(lambda *xs: float(slope(list(xs))), curves.values, position)
         assert_gradient(None if g is None else next(found), wanted)
 
 
@@ -209,23 +239,34 @@ _EXPANDED = [case for case in CASES if case.op.expand is not None]
 @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
 @pytest.mark.parametrize(("case", "engine"), _rows(_EXPANDED))
 def test_expansion_has_the_value_of_the_op(case: Case, engine: str, known: bool) -> None:
-    given = placeholders(case, known)
-    out = expansion(case)(*given)
+    def part(case: Case) -> Part:
+        given = placeholders(case, known)
+        return given, [expansion(case)(*given)], list(case.inputs)
+
+    given, (out,), _ = part(case)
     assert case.op not in (node.op for node in (out, *out.inputs))
     assert out.dtype == case.node(*given).dtype
-    case.close(Function(given, [out], engine=engine)(list(case.inputs))[0])
+    case.close(run(engine, ("expansion", known), case, _EXPANDED, part)[0])
 
 
-@pytest.mark.parametrize(("case", "engine"), _rows([case for case in _EXPANDED if case.differentiable and case.grad is True]))
+_SLOPED_EXPANDED = [case for case in _EXPANDED if case.differentiable and case.grad is True]
+
+
+@pytest.mark.parametrize(("case", "engine"), _rows(_SLOPED_EXPANDED))
 def test_expansion_has_the_gradient_of_the_op(case: Case, engine: str) -> None:
     slopes = Slopes(case, known=True, build=expansion(case))
-    for position, x, g in zip(slopes.positions, slopes.wrt, slopes.gradients, strict=True):
-        wanted = central_difference(slopes.oracle, slopes.inputs, position)
-        found = (
-            None if g is None else Function([*slopes.given, slopes.w], [g], engine=engine)([*slopes.inputs, slopes.weights])[0]
+    found = iter(
+        run(
+            engine,
+            "gradient of expansion",
+            case,
+            _SLOPED_EXPANDED,
+            lambda case: Slopes(case, known=True, build=expansion(case)).part(),
         )
+    )
+    for position, x, g in zip(slopes.positions, slopes.wrt, slopes.gradients, strict=True):
         assert g is None or g.dtype == x.dtype
-        assert_gradient(found, wanted)
+        assert_gradient(None if g is None else next(found), central_difference(slopes.oracle, slopes.inputs, position))
 
 
 # ---------------------------------------------------------------------------------------------------- forms of one graph

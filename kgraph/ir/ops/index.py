@@ -32,8 +32,8 @@ def _sliced_size(size: Size, start: Size, stop: Size, step: int) -> Size:
     return len(range(*slice(start, stop, step).indices(size)))
 
 
-def _index_type(x: TensorType, *sizes: TensorType, form: str, numbers: Entries) -> TensorType:
-    check_sizes(numbers, sizes, "the index")
+def _index_type(x: TensorType, *positions: TensorType, form: str, numbers: Entries) -> TensorType:
+    check_sizes(numbers, positions, "the index")
     if len(form) - form.count("n") > x.ndim:
         raise IndexOutOfRange(f"too many indices: {len(form) - form.count('n')} for a tensor of {x.ndim} axes")
     result: list[Size] = []
@@ -90,8 +90,8 @@ def _fits(g: tuple[Size, ...], wanted: tuple[Size, ...]) -> bool:
     return len(g) == len(wanted) and all(map(same_size, g, wanted))
 
 
-def _scatter_index_type(g: TensorType, like: TensorType, *sizes: TensorType, form: str, numbers: Entries) -> TensorType:
-    region = _index_type(like, *sizes, form=form, numbers=numbers).shape
+def _scatter_index_type(g: TensorType, like: TensorType, *positions: TensorType, form: str, numbers: Entries) -> TensorType:
+    region = _index_type(like, *positions, form=form, numbers=numbers).shape
     if not _fits(g.shape, region):
         raise ShapeError(f"g is {show_shape(g.shape)}, the region indexed {show_shape(region)}")
     return TensorType(g.dtype, like.shape)
@@ -250,9 +250,9 @@ def _entry(node: Node, i: int) -> Node:
 # ---------------------------------------------------------------------------------------------------- by arrays of positions
 
 
-def _integer_indices(indices: TensorType) -> None:
+def _integer_indices(indices: TensorType, name: str = "indices") -> None:
     if indices.dtype not in INTEGERS:
-        raise DTypeError(f"the indices are {indices.dtype}, not integers", hint="cast them: K.cast(indices, 'int32')")
+        raise DTypeError(f"the {name} are {indices.dtype}, not integers", hint=f"cast them: K.cast({name}, 'int32')")
 
 
 def _gather_type(x: TensorType, indices: TensorType) -> TensorType:
@@ -378,7 +378,7 @@ one_hot: Op = Op(
 
 
 def _in_top_k_type(predictions: TensorType, targets: TensorType, *, k: int) -> TensorType:
-    _integer_indices(targets)
+    _integer_indices(targets, "targets")
     if not predictions.is_float:
         raise DTypeError(f"the predictions are {predictions.dtype}, not floats", hint="cast them: K.cast(x, K.floatx())")
     if predictions.ndim != 2 or targets.ndim != 1 or not same_size(predictions.shape[0], targets.shape[0]):

@@ -288,15 +288,15 @@ def ones_like(x: Node) -> Node:
 # ---------------------------------------------------------------------------------------------------- joining, repeating
 
 
-def _concatenate_type(*xs: TensorType, axis: int) -> TensorType:
-    if not xs:
+def _concatenate_type(*operands: TensorType, axis: int) -> TensorType:
+    if not operands:
         raise ShapeError("there is nothing to concatenate")
-    first = xs[0]
+    first = operands[0]
     if not first.ndim:
         raise ShapeError("a scalar has no axis to concatenate along", hint="K.stack joins scalars")
     check_axis(axis, first)
     shape: list[Size] = list(first.shape)
-    for i, x in enumerate(xs[1:], 2):
+    for i, x in enumerate(operands[1:], 2):
         if x.dtype != first.dtype:
             raise DTypeError(f"dtypes differ: {first.dtype} (operand 1) != {x.dtype} (operand {i})", hint="cast with K.cast")
         if x.ndim != first.ndim:
@@ -307,7 +307,7 @@ def _concatenate_type(*xs: TensorType, axis: int) -> TensorType:
                     f"sizes differ on axis {a}: {shape[a]} != {size} (operand {i})", hint=f"only axis {axis} may differ in size"
                 )
             shape[a] = merge_size(shape[a], size)
-    sizes = [x.shape[axis] for x in xs]
+    sizes = [x.shape[axis] for x in operands]
     shape[axis] = None if None in sizes else sum([size or 0 for size in sizes])
     return TensorType(first.dtype, tuple(shape))
 

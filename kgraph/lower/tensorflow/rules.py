@@ -42,6 +42,7 @@ def _through(rule: Rule, **wider: str) -> Rule:
 
 _SMALL = {"uint8": "int32", "int8": "int32", "int16": "int32"}
 _HALF = {"float16": "float32"}
+_BOOL = {"bool": "uint8"}
 
 
 def _total(rule: Rule) -> Rule:
@@ -73,7 +74,13 @@ def _remainder(x: Any, y: Any) -> Any:
     return raw.FloorMod(x=x, y=y)
 
 
+def _absolute(x: Any) -> Any:
+    return tf.identity(x) if x.dtype.is_unsigned else tf.abs(x)  # there is no kernel for what is its own absolute value
+
+
 def _sign(x: Any) -> Any:
+    if x.dtype.is_unsigned:
+        return tf.minimum(x, tf.ones((), x.dtype))
     # The sign of NaN is NaN; TensorFlow's kernel gives 0.
     return tf.where(tf.math.is_nan(x), x, tf.sign(x)) if x.dtype.is_floating else tf.sign(x)
 
@@ -103,7 +110,11 @@ def _size(x: Any, *, axes: tuple[int, ...]) -> Any:
 
 
 def _arange(*sizes: Any, bounds: Entries, dtype: str) -> Any:
-    start, stop, step = tf.unstack(_filled(bounds, sizes, tf.int64), num=3)
+    if not sizes:
+        known = range(*bounds)  # type: ignore[arg-type]
+        return tf.cast(tf.range(known.start, known.start + len(known) * known.step, known.step, tf.int64), dtype)
+    start, stop, step = tf.unstack(_filled(bounds, sizes), num=3)
+    stop = tf.where(step > 0, tf.maximum(start, stop), tf.minimum(start, stop))  # the wrong way there is an error
     return tf.cast(tf.range(start, stop, step), dtype)
 
 
@@ -153,8 +164,9 @@ def _linear_recurrence(a: Any, b: Any, *, axis: int) -> Any:
         b = tf.concat([b[:reach], b[reach:] + a[reach:] * b[: count - reach]], 0)
         return 2 * reach, tf.concat([a[:reach], a[reach:] * a[: count - reach]], 0), b
 
-    loose = [tf.TensorShape([]), a.shape, b.shape]
-    _, _, y = tf.while_loop(lambda reach, a, b: reach < count, step, (tf.constant(1), a, b), shape_invariants=tuple(loose))
+    rows = tf.TensorShape([None, *a.shape[1:]])
+    start = (tf.constant(1), a, b)
+    _, _, y = tf.while_loop(lambda reach, a, b: reach < count, step, start, shape_invariants=(tf.TensorShape([]), rows, rows))
     return tf.transpose(y, back)
 
 
@@ -252,8 +264,12 @@ def _gather(x: Any, indices: Any) -> Any:
 
 
 def _scatter_add(g: Any, indices: Any, like: Any) -> Any:
-    places = _positions(indices, _length(like, 0), 0)
-    return tf.scatter_nd(tf.expand_dims(places, -1), g, tf.shape(like, out_type=tf.int64))
+    count = _length(like, 0)
+    places = _positions(indices, count, 0)
+    if not places.shape.rank:
+        places, g = tf.expand_dims(places, 0), tf.expand_dims(g, 0)
+    # scatter_nd refuses rows of no elements.
+    return tf.math.unsorted_segment_sum(g, places, count)
 
 
 def _flat(indices: Any, like: Any) -> tuple[Any, Any]:
@@ -282,7 +298,12 @@ def _one_hot(indices: Any, *, depth: int, dtype: str) -> Any:
     return tf.one_hot(wide, depth, dtype=dtype)
 
 
-# ---------------------------------------------------------------------------------------------------- neural
+# ---------------------------------------------------------------------------------------------------- linear algebra, neural
+
+
+def _matmul(x: Any, y: Any) -> Any:
+    # Of integers there is no kernel for matrices, only the one for stacks of them.
+    return raw.BatchMatMulV2(x=x, y=y) if x.dtype.is_integer else tf.matmul(x, y)
 
 
 def _softmax_crossentropy(x: Any, target: Any, epsilon: Any) -> Any:
@@ -361,11 +382,11 @@ RULES: dict[Op, Rule] = {
     o.divide: tf.divide,
     o.floor_divide: _floor_divide,
     o.remainder: _remainder,
-    o.power: tf.pow,
-    o.maximum: tf.maximum,
-    o.minimum: tf.minimum,
-    o.negative: tf.negative,
-    o.absolute: tf.abs,
+    o.power: _through(tf.pow, uint8="int32"),
+    o.maximum: _through(tf.maximum, **_BOOL),
+    o.minimum: _through(tf.minimum, **_BOOL),
+    o.negative: _through(tf.negative, uint8="int32"),
+    o.absolute: _absolute,
     o.sign: _sign,
     o.square: tf.square,
     o.round: tf.round,
@@ -383,10 +404,10 @@ RULES: dict[Op, Rule] = {
     o.relu: tf.nn.relu,
     o.equal: tf.equal,
     o.not_equal: tf.not_equal,
-    o.less: tf.less,
-    o.less_equal: tf.less_equal,
-    o.greater: tf.greater,
-    o.greater_equal: tf.greater_equal,
+    o.less: _through(tf.less, **_BOOL),
+    o.less_equal: _through(tf.less_equal, **_BOOL),
+    o.greater: _through(tf.greater, **_BOOL),
+    o.greater_equal: _through(tf.greater_equal, **_BOOL),
     o.logical_and: tf.logical_and,
     o.logical_or: tf.logical_or,
     o.logical_not: tf.logical_not,
@@ -408,28 +429,28 @@ RULES: dict[Op, Rule] = {
     o.arange: _arange,
     o.sum: _total(_over(tf.reduce_sum)),
     o.prod: _total(_over(tf.reduce_prod)),
-    o.max: _over(tf.reduce_max),
-    o.min: _over(tf.reduce_min),
+    o.max: _through(_over(tf.reduce_max), **_BOOL),
+    o.min: _through(_over(tf.reduce_min), **_BOOL),
     o.any: _over(tf.reduce_any),
     o.all: _over(tf.reduce_all),
     o.argmax: _arg(tf.argmax),
     o.argmin: _arg(tf.argmin),
-    o.logsumexp: _over(tf.reduce_logsumexp),
+    o.logsumexp: _through(_over(tf.reduce_logsumexp), **_HALF),
     o.cumsum: _total(_running(tf.cumsum)),
     o.cumprod: _total(_running(tf.math.cumprod)),
     o.linear_recurrence: _linear_recurrence,
     o.index: _index,
     o.scatter_index: _scatter_index,
     o.gather: _gather,
-    o.scatter_add: _scatter_add,
+    o.scatter_add: _through(_scatter_add, bool="int32"),
     o.pick: _pick,
     o.unpick: _unpick,
     o.one_hot: _one_hot,
-    o.matmul: tf.matmul,
-    o.softmax: lambda x, *, axis: tf.nn.softmax(x, axis),
-    o.log_softmax: lambda x, *, axis: tf.nn.log_softmax(x, axis),
-    o.softmax_crossentropy: _softmax_crossentropy,
-    o.softmax_crossentropy_grad: _softmax_crossentropy_grad,
+    o.matmul: _through(_matmul, **_SMALL),
+    o.softmax: _through(lambda x, *, axis: tf.nn.softmax(x, axis), **_HALF),
+    o.log_softmax: _through(lambda x, *, axis: tf.nn.log_softmax(x, axis), **_HALF),
+    o.softmax_crossentropy: _through(_softmax_crossentropy, **_HALF),
+    o.softmax_crossentropy_grad: _through(_softmax_crossentropy_grad, **_HALF),
     o.random_uniform: _random_uniform,
     o.random_normal: _random_normal,
     o.fold_in: _fold_in,

@@ -38,6 +38,7 @@ class Home:
     Attributes:
       owned: the session is ours. A user's own stays for as long as the user wants it.
       gone: sizes, in ops, of what is dead.
+      broken: an op was refused when the session got it: it will refuse all that comes after.
       constants: large constants, held as variables: within the graph they would be copied whenever it grows.
     """
 
@@ -48,6 +49,7 @@ class Home:
             session = v1.Session(graph=tf.Graph(), config=v1.ConfigProto(allow_soft_placement=True))
         self.session, self.graph = session, session.graph
         self.gone: list[int] = []
+        self.broken = False
         self.constants: weakref.WeakValueDictionary[Any, Storage] = weakref.WeakValueDictionary()
         self._born = self.graph.version
         self._lost: list[tuple[str, int]] = []  # ops that destroy variables, and the bytes of those
@@ -59,9 +61,9 @@ class Home:
 
     @property
     def crowded(self) -> bool:
-        """Whether most of the ops are dead."""
+        """Whether it is time for another one: most of the ops are dead."""
         dead = sum(self.gone)
-        return self.owned and dead > FEW_OPS and 2 * dead > self.ops
+        return self.owned and (self.broken or (dead > FEW_OPS and 2 * dead > self.ops))
 
     def callable(
         self, feeds: Sequence[Any], fetches: Sequence[Any], targets: Sequence[Any] = (), small: bool = False
@@ -80,7 +82,11 @@ class Home:
             options.run_options.inter_op_thread_pool = -1
         # Session.make_callable takes no targets, and with feeds it is only another spelling of run, ten times as slow.
         make: Callable[..., Any] = self.session._make_callable_from_options
-        return make(options)
+        try:
+            return make(options)
+        except tf.errors.OpError:
+            self.broken = True
+            raise
 
     def check_open(self) -> None:
         if self.session._closed:

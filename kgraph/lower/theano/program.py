@@ -50,10 +50,32 @@ _NO_REWRITES = (
 _DEEPEST = 2000
 
 
-def _mode(lazy: bool, deep: bool, keep: bool) -> Any:
+class _Linker(VMLinker):  # type: ignore[misc]
+    """Theano's linker, but that the memory of new values of variables is left where the next call finds it.
+
+    Args:
+      outputs: how many of the roots are outputs; the rest are new values.
+
+    Its machine has `memories`: for each new value the cell in which Theano looks for memory before it allocates, or None.
+    """
+
+    def __init__(self, outputs: int, **options: Any):
+        super().__init__(**options)
+        self.outputs = outputs
+
+    def make_vm(self, nodes: Any, thunks: Any, input_storage: Any, output_storage: Any, storage_map: Any, *rest: Any) -> Any:
+        # No other result lies in this memory: Theano copies what would.
+        sources = [alias_root(value) for value in self.fgraph.outputs[self.outputs :]]
+        self.no_recycling = [variable for variable in self.no_recycling if variable not in sources]
+        machine = super().make_vm(nodes, thunks, input_storage, output_storage, storage_map, *rest)
+        machine.memories = [storage_map[source] if source.owner is not None else None for source in sources]
+        return machine
+
+
+def _mode(outputs: int, lazy: bool, deep: bool, keep: bool) -> Any:
     # In place of a value that both sides of a branch read, one side would have to wait for the other one to run.
     exclude = [*_NO_REWRITES, *(["inplace"] if lazy else [])]
-    return Mode(VMLinker(allow_gc=not keep, use_cloop=not deep), Query(include=["fast_run"], exclude=exclude))
+    return Mode(_Linker(outputs, allow_gc=not keep, use_cloop=not deep), Query(include=["fast_run"], exclude=exclude))
 
 
 class TheanoProgram:
@@ -84,7 +106,7 @@ class TheanoProgram:
             inputs.append(In(storage, value=storage.container, borrow=False, mutable=False, shared=True, implicit=True))
         for constant, variable in builder.large.items():
             inputs.append(In(variable, value=constant.array, borrow=True, implicit=True))
-        mode = _mode(builder.lazy, depth(roots) > _DEEPEST, keep)
+        mode = _mode(len(graph.outputs), builder.lazy, depth(roots) > _DEEPEST, keep)
         return orig_function(inputs, [Out(root, borrow=False) for root in roots], mode=mode, on_unused_input="ignore")
 
     def _caller(self, fed: int, outputs: int) -> Callable[..., Any]:
@@ -104,10 +126,9 @@ class TheanoProgram:
             if not value.type.is_static:
                 loose.append(i)
                 space[f"v{i}"], space[f"n{i}"] = variable.attr("uid"), value
-            memory = self._memory_of(outputs + i)
-            if memory is not None:
+            if machine.memories[i] is not None:
                 spared.append(i)
-                space[f"m{i}"] = memory
+                space[f"m{i}"] = machine.memories[i]
         builder = self._builder
         space["place"] = lambda: builder.place(machine.nodes[machine.position_of_error])
         space["cells"] = cells[:fed]
@@ -130,19 +151,6 @@ class TheanoProgram:
             return [cell[0] for cell in cells]
 
         return run
-
-    def _memory_of(self, position: int) -> Any:
-        """Where Theano looks for the memory of a new value before it allocates: this cell, which it shall not clear then."""
-        machine = self.function.fn
-        root = alias_root(self.function.maker.fgraph.outputs[position])
-        memory = machine.storage_map.get(root)
-        cleared: list[Any] = getattr(machine, "pre_call_clear", [])  # the machine written in C keeps its own
-        places = [i for i, cell in enumerate(cleared) if cell is memory]
-        if not places or root.owner is None:
-            return None
-        for i in reversed(places):
-            del cleared[i]
-        return memory
 
     def locate(self, trace: TracebackType | None) -> Path:
         """Where in the graph an exception arose. Empty if it arose elsewhere."""

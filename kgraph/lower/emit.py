@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 import kgraph.ir.ops as o
-from kgraph.errors import ShapeError
 from kgraph.ir.node import Attrs, Constant, Graph, Node
-from kgraph.ir.sizes import sized_by_values
+from kgraph.ir.op import Op
+from kgraph.ir.sizes import sized_by_values, unequal
 from kgraph.ir.traverse import toposort
-from kgraph.ir.types import TensorType
+from kgraph.ir.types import FLOATS, TensorType
 
 #: Statements in one function.
 CHUNK = 1000
@@ -40,6 +40,34 @@ _ALIASES = {o.identity, o.stop_gradient}
 _STRETCHES = {o.broadcast_like, o.broadcast_to}
 
 _SYMBOLS = {o.add: "+", o.subtract: "-", o.multiply: "*", o.divide: "/", o.matmul: "@"}
+
+#: Last axes for which a number is laid out as a row: NumPy vectorises the maximum of two arrays, and not that of an array and a
+#: number, which takes three times as long.
+_ROW = range(16, 4097)
+
+
+def _spelled_transpose(node: Node, x: str) -> str:
+    perm = node.attr("perm")
+    return f"{x}.T" if perm == tuple(range(node.ndim))[::-1] else f"{x}.transpose({perm})"
+
+
+def _spelled_cast(node: Node, x: str) -> str | None:
+    # To integers a number's own constructor refuses NaN.
+    return f"{node.dtype}({x})" if not node.ndim and node.type.is_float else None
+
+
+#: Op -> how to write it shorter than as a call of its meaning, given the name of its first operand; None where there is no way.
+_SPELLED: dict[Op, Callable[[Node, str], str | None]] = {
+    o.transpose: _spelled_transpose,
+    o.reshape: lambda node, x: None if None in node.attr("shape") else f"{x}.reshape({node.attr('shape')})",
+    o.expand_dims: lambda node, x: f"{x}[{':, ' * node.attr('axis')}None]",
+    o.size: lambda node, x: f"int32({x}.shape[{node.attr('axes')[0]}])" if len(node.attr("axes")) == 1 else None,
+    o.cast: _spelled_cast,
+    o.item: lambda node, x: f"{x}[{node.attr('index')}]",
+}
+
+#: What statements may name besides the meanings of ops.
+_SPACE = {"int": int, **{name: getattr(np, name) for name in ("array", "int32", *FLOATS)}}
 
 
 class NumpyProgram:
@@ -67,10 +95,9 @@ class NumpyProgram:
         }
         count = len(plan.order)
         self._bodies = bodies
-        self._chunks = [
-            _Chunk(plan, bodies, start, start + CHUNK, quiet and count <= CHUNK) for start in range(0, max(count, 1), CHUNK)
-        ]
-        self.call = self._chunks[0].function if count <= CHUNK else _driver(plan, self._chunks, quiet)
+        self._chunks = [_Chunk(plan, bodies, start, start + CHUNK) for start in range(0, max(count, 1), CHUNK)]
+        call = self._chunks[0].function if count <= CHUNK else _driver(plan, self._chunks)
+        self.call = _quietly(call) if quiet else call
         for chunk in self._chunks:
             chunk.forget()
         self.source: str = "\n\n".join([chunk.text for chunk in self._chunks] + [body.source for body in bodies.values()])
@@ -187,13 +214,17 @@ class _Plan:
 
 def _makes_own(node: Node) -> bool:
     """Whether the result is never in the memory of an operand."""
-    return node.op in _FRESH or isinstance(node.op.numpy, np.ufunc)
+    return node.op in _FRESH or isinstance(node.op.numpy, np.ufunc) or (node.op is o.cast and node.dtype != node.inputs[0].dtype)
 
 
 def _fits(operand: Node, result: Node) -> bool:
     """Whether an operand of an element-wise op has the shape of its result: no axis of it is stretched."""
     shape, wanted = operand.type.shape, result.type.shape
     return len(shape) == len(wanted) and all(size != 1 or other == 1 for size, other in zip(shape, wanted, strict=True))
+
+
+def _all_fit(operands: Sequence[Node], result: Node) -> bool:
+    return all(_fits(operand, result) for operand in operands)
 
 
 def _stretches(user: Node, operand: Node) -> bool:
@@ -212,11 +243,11 @@ class _Chunk:
       numbers: line, from 0 -> number of the node.
     """
 
-    def __init__(self, plan: _Plan, bodies: dict[tuple[int, str], NumpyProgram], start: int, stop: int, quiet: bool):
+    def __init__(self, plan: _Plan, bodies: dict[tuple[int, str], NumpyProgram], start: int, stop: int):
         self.plan, self.bodies, self.start, self.stop = plan, bodies, start, stop
         self.last = stop >= len(plan.order)
         self.names: dict[Node, str] = {}
-        self.space: dict[str, Any] = {"array": np.array, "errstate": np.errstate, "same_sizes": same_sizes, "fitting": fitting}
+        self.space: dict[str, Any] = {**_SPACE, "same_sizes": same_sizes, "fitting": fitting, "kept": kept}
         self._spare: list[str] = []
         self._fixed: dict[Any, str] = {}
         self._count = 0
@@ -229,10 +260,6 @@ class _Chunk:
         )
         lines, self.numbers = [f"def program({', '.join(self.names.values())}):"], [start]
         indent = "    "
-        if quiet:
-            lines.append('    with errstate(all="ignore"):')
-            self.numbers.append(start)
-            indent = "        "
         for node in nodes:
             if not plan.is_constant(node):
                 number = plan.number[node]
@@ -267,7 +294,7 @@ class _Chunk:
     def _statement(self, number: int, node: Node) -> list[str]:
         plan = self.plan
         values = plan.read_by(node)
-        operands = [self._name(value) for value in values]
+        operands = [self._name(value, node) for value in values]
         dying = [v for v in dict.fromkeys(values) if plan.last_use[v] == number and self.names.get(v, "a").startswith("v")]
         lines = []
         if len(values) > 1 and any(v in plan.loose for v in values):
@@ -305,27 +332,30 @@ class _Chunk:
 
     def _expression(self, number: int, node: Node, operands: list[str]) -> str:
         op = node.op
-        if isinstance(op.numpy, np.ufunc) and op is not o.matmul and node.ndim:
-            for position in range(len(node.inputs)):
-                if self.plan.may_overwrite(number, position):
-                    # By name: NumPy 2.4 warns of a third operand of maximum and minimum.
-                    out = f"out={operands[position]}" if op in (o.maximum, o.minimum) else operands[position]
-                    return f"{self._function(op)}({', '.join([*operands, out])})"
+        over = next((operands[i] for i in range(len(operands)) if node.ndim and self.plan.may_overwrite(number, i)), None)
+        if op is o.relu and node.ndim and node.type.shape[-1] in _ROW:
+            op, operands = o.maximum, [*operands, self._row(o.scalar(0, node.dtype), node)]
+        if op is o.where and node.ndim and node.inputs[2] is o.scalar(0.0, node.dtype) and _all_fit(node.inputs[:2], node):
+            return f"kept({operands[0]}, {operands[1]}, {over})"
+        if isinstance(op.numpy, np.ufunc) and op is not o.matmul and over:
+            # By name: NumPy 2.4 warns of a third operand of maximum and minimum.
+            return f"{self._function(op)}({', '.join([*operands, f'out={over}' if op in (o.maximum, o.minimum) else over])})"
+        if op is o.power and not node.ndim:
+            return f"{operands[0]} ** {operands[1]}"  # of arrays this may be another function than np.power
         if op in _SYMBOLS:
             return f"{operands[0]} {_SYMBOLS[op]} {operands[1]}"
-        if op is o.transpose:
-            perm = node.attr("perm")
-            return f"{operands[0]}.T" if perm == tuple(range(node.ndim))[::-1] else f"{operands[0]}.transpose({perm})"
-        if op is o.reshape and None not in node.attr("shape"):
-            return f"{operands[0]}.reshape({node.attr('shape')})"
+        if op in _SPELLED and (spelled := _SPELLED[op](node, operands[0])):
+            return spelled
         if op is o.sum and node.type.is_float and node.inputs[0].ndim:
             axis = node.attr("axis")
             self.space["add_reduce"] = np.add.reduce
             return f"add_reduce({operands[0]}, {axis[0] if len(axis) == 1 else axis}, None, None, {node.attr('keepdims')})"
-        if op is o.item:
-            return f"{operands[0]}[{node.attr('index')}]"
-        attrs = [f"{name}={self._fix(value)}" for name, value in node.attrs]
-        return f"{self._function(op)}({', '.join(operands + attrs)})"
+        attrs = {name: self._fix(value) for name, value in node.attrs}
+        if op.sized is not None and (unknown := node.attr(op.sized).count(None)):
+            operands, sizes = operands[:-unknown], iter(operands[-unknown:])
+            entries = [f"int({next(sizes)})" if entry is None else repr(entry) for entry in node.attr(op.sized)]
+            attrs[op.sized] = f"({', '.join(entries)},)"
+        return f"{self._function(op)}({', '.join([*operands, *[f'{name}={value}' for name, value in attrs.items()]])})"
 
     def _results(self) -> list[str]:
         """The expressions of the results: a copy where another result, an input or a constant has the same memory."""
@@ -347,8 +377,21 @@ class _Chunk:
 
     # ------------------------------------------------------------------------------------------------ names
 
-    def _name(self, value: Node) -> str:
-        return self._fix(value.attrs[0][1]) if self.plan.is_constant(value) else self.names[value]
+    def _name(self, value: Node, user: Node | None = None) -> str:
+        if not self.plan.is_constant(value):
+            return self.names[value]
+        constant = value.attrs[0][1]
+        if user is not None and not value.ndim and isinstance(user.op.numpy, np.ufunc):
+            if not user.ndim:  # NumPy is quickest with two numbers, and with an array of no axes and one that has some
+                return self._made((constant, "number"), lambda: constant.array[()])
+            if user.op in (o.maximum, o.minimum) and user.type.shape[-1] in _ROW:
+                return self._row(value, user)
+        return self._fix(constant)
+
+    def _row(self, number: Node, user: Node) -> str:
+        """A constant number, as often as the last axis of its user is long."""
+        constant, size = number.attrs[0][1], user.type.shape[-1]
+        return self._made((constant, size), lambda: np.full(size, constant.array))
 
     def _function(self, op: Any) -> str:
         self.space[op.name] = op.numpy
@@ -362,14 +405,18 @@ class _Chunk:
             or (type(value) is tuple and all(type(v) in (bool, int, str, type(None)) for v in value))
         ):
             return repr(value)
-        name = self._fixed.get(value)
+        return self._made(value, lambda: value.array if isinstance(value, Constant) else value)
+
+    def _made(self, key: Any, make: Callable[[], Any]) -> str:
+        """The name of something that is made once."""
+        name = self._fixed.get(key)
         if name is None:
-            name = self._fixed[value] = f"c{len(self._fixed)}"
-            self.space[name] = value.array if isinstance(value, Constant) else value
+            name = self._fixed[key] = f"c{len(self._fixed)}"
+            self.space[name] = make()
         return name
 
 
-def _driver(plan: _Plan, chunks: Sequence[_Chunk], quiet: bool) -> Any:
+def _driver(plan: _Plan, chunks: Sequence[_Chunk]) -> Any:
     """The function that runs one chunk after another; values that they share are kept in slots between them."""
     slots: dict[Node, int] = {node: i for i, node in enumerate(plan.graph.inputs)}
     for chunk in chunks:
@@ -396,11 +443,37 @@ def _driver(plan: _Plan, chunks: Sequence[_Chunk], quiet: bool) -> Any:
                 env[i] = None
         return results
 
-    def run_quietly(*values: Any) -> Sequence[Any]:
-        with np.errstate(all="ignore"):
-            return run_chunks(*values)
+    return run_chunks
 
-    return run_quietly if quiet else run_chunks
+
+def _quietly(function: Any) -> Any:
+    """The function without NumPy's warnings."""
+    # Not ``with np.errstate``: its way out is a call of Python, and Ctrl-C in the last operation would come before that.
+    if not hasattr(np, "geterrobj"):  # from NumPy 2 on
+        return np.errstate(all="ignore")(function)
+    get, put = np.geterrobj, np.seterrobj
+
+    def quiet(*values: Any) -> Any:
+        before = get()
+        try:
+            put([before[0], 0, before[2]])
+            return function(*values)
+        finally:
+            put(before)
+
+    return quiet
+
+
+_BITS = {2: np.int16, 4: np.int32, 8: np.int64}
+
+
+def kept(condition: Any, x: Any, out: Any) -> Any:
+    """The elements of x where the condition holds, else 0; over out where it is not None. x and condition have equal shapes."""
+    # NumPy vectorises this, and not np.where, which takes twice as long.
+    mask = condition.astype(_BITS[x.itemsize])
+    np.negative(mask, mask)
+    np.bitwise_and(x.view(mask.dtype), mask, mask if out is None else out.view(mask.dtype))
+    return mask.view(x.dtype) if out is None else out
 
 
 def same_sizes(built: Sequence[tuple[int | None, ...]], *values: Any) -> None:
@@ -409,7 +482,7 @@ def same_sizes(built: Sequence[tuple[int | None, ...]], *values: Any) -> None:
     for axis in range(-rank, 0):
         sizes = {np.shape(v)[axis] for shape, v in zip(built, values, strict=True) if -axis <= len(shape) and shape[axis] != 1}
         if len(sizes) > 1:
-            raise ShapeError(f"sizes differ at run time on axis {axis}: {' != '.join(map(str, sorted(sizes)))}")
+            raise unequal(axis, *sorted(sizes))
 
 
 def fitting(rule: tuple[Callable[..., Any], Attrs], *values: Any) -> None:

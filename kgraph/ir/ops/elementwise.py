@@ -203,7 +203,8 @@ def _relu(x: Any) -> Any:
 
 relu: Op = Op(
     "relu", number_like, numpy=_relu,
-    vjp=lambda g, out, x: (o.where(o.greater(x, o.scalar(0.0, x.dtype)), g, o.scalar(0.0, x.dtype)),),
+    # Of out, so that x need not be kept.
+    vjp=lambda g, out, x: (o.where(o.greater(out, o.scalar(0.0, x.dtype)), g, o.scalar(0.0, x.dtype)),),
     doc="max(x, 0); gradient 0 at 0.",
     expand=lambda x: o.maximum(x, o.scalar(0, x.dtype)),
 )  # fmt: skip

@@ -12,11 +12,11 @@ nox.options.default_venv_backend = "uv|virtualenv"  # uv where it is installed, 
 nox.options.error_on_missing_interpreters = True
 nox.options.reuse_venv = "no"
 
-#: Name -> what is installed beside kgraph and its extra `test`. One environment cannot hold every engine: some need NumPy 1.
-#: An engine goes here with its extra, as in ["numpy==1.26.*", ".[theano]"].
+#: Name -> what is installed beside kgraph and its extra `test`, and the engines that have to be there then. One environment
+#: cannot hold every engine: some need NumPy 1.
 ENVIRONMENTS = {
-    "numpy1": ["numpy==1.26.*"],
-    "numpy2": ["numpy>=2"],
+    "numpy1": (["numpy==1.26.*", ".[tensorflow,theano]"], "numpy tensorflow theano"),
+    "numpy2": (["numpy>=2", ".[tensorflow]"], "numpy tensorflow"),
 }
 
 
@@ -38,7 +38,9 @@ def types(session: nox.Session) -> None:
 @nox.parametrize("environment", [nox.param(name, id=name) for name in ENVIRONMENTS])
 def tests(session: nox.Session, environment: str) -> None:
     """The tests."""
-    session.install(".[test]", *ENVIRONMENTS[environment])
+    packages, engines = ENVIRONMENTS[environment]
+    session.install(".[test]", *packages)
+    session.env.update(KGRAPH_TEST_ENGINES=engines)  # the tests fail if one of these cannot be loaded
     session.env.update(KERAS_HOME=session.create_tmp(), KGRAPH_BACKEND="", KERAS_BACKEND="")  # not the user's own settings
     session.run("python", "-c", "import numpy, sys; print('Python', sys.version.split()[0], 'NumPy', numpy.__version__)")
     session.run("python", "-m", "pytest", *(session.posargs or ["-n", "auto"]))

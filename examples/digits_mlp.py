@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from kgraph import backend as K
+from kgraph.errors import EngineError
 
 CLASSES = 10
 
@@ -108,4 +109,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EngineError as error:  # unknown, not installed, or without its compiler
+        sys.exit(f"{error.message}: {error.hint}")

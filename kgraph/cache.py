@@ -38,17 +38,20 @@ class LRU:
 
     def put(self, key: bytes, value: Any, weight: int) -> None:
         with self._lock:
-            _, replaced = self._kept.pop(key, (None, 0))
+            # The table and its weight change together: no call lies between, at which Ctrl-C could come.
+            replaced = self._kept.get(key, (None, 0))[1]
             self._kept[key] = value, weight
             self._weight += weight - replaced
+            self._kept.move_to_end(key)
             while len(self._kept) > self._most or (self._weight > self._heaviest and len(self._kept) > 1):
-                _, (_, dropped) = self._kept.popitem(last=False)
-                self._weight -= dropped
+                oldest = next(iter(self._kept))
+                dropped = self._kept[oldest]
+                del self._kept[oldest]
+                self._weight -= dropped[1]
 
     def clear(self) -> None:
         with self._lock:
-            self._kept.clear()
-            self._weight = 0
+            self._kept, self._weight = OrderedDict(), 0
 
     def __len__(self) -> int:
         return len(self._kept)

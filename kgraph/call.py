@@ -7,14 +7,13 @@ call with a set of sizes goes through `Feeds.admit`, which checks everything; th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from types import CodeType
 from typing import Any
 
 import numpy as np
 
-from kgraph.errors import FeedError, UpdateError
+from kgraph.errors import FeedError, KGraphError, UpdateError
 from kgraph.ir.node import Node, describe
 from kgraph.ir.operators import Operators
 from kgraph.ir.origin import Origin
@@ -70,23 +69,27 @@ class Feeds:
             if isinstance(value, Operators):
                 hint = "give an array: K.eval gives the value of a tensor that needs no placeholder"
             raise self._refused(position, f"{_came(value, array)} cannot be fed", hint)
+        wanted = node.type.shape
         if array.ndim != node.ndim:
-            raise self._refused(
-                position, f"rank {array.ndim} was fed, rank {node.ndim} is expected: {show_shape(array.shape)}", None
-            )
-        if not all(map(same_size, array.shape, node.type.shape)):
-            raise self._refused(
-                position, f"shape {show_shape(array.shape)} was fed, {show_shape(node.type.shape)} is expected", None
-            )
+            message = f"rank {array.ndim} was fed, rank {node.ndim} is expected: {show_shape(array.shape)}"
+            one = fits(array.shape, wanted[1:])
+            raise self._refused(position, message, "the first axis is missing; feed one sample as [sample]" if one else None)
+        if not fits(array.shape, wanted):
+            raise self._refused(position, f"shape {show_shape(array.shape)} was fed, {show_shape(wanted)} is expected", None)
         if array.dtype is self.dtypes[position]:
             return array
         with np.errstate(all="ignore"):  # NaN and infinity are values like any other
             return array.astype(self.dtypes[position])
 
     def _refused(self, position: int, message: str, hint: str | None) -> FeedError:
-        return FeedError(message, hint=hint).at(  # type: ignore[return-value]
-            "function call", [f"input {position}: {self.shown[position]}"], f"{self._made} (the function)"
-        )
+        return refused(message, self._made, [f"input {position}: {self.shown[position]}"], hint)
+
+
+def refused(message: str, made: Origin, operands: Sequence[str] = (), hint: str | None = None) -> FeedError:
+    """The error of a call of the function that was made at an origin."""
+    error = FeedError(message, hint=hint)
+    error.at("function call", operands, f"{made} (the function)")
+    return error
 
 
 def _to_array(value: Any) -> np.ndarray[Any, Any] | None:
@@ -113,19 +116,29 @@ def _came(value: Any, array: np.ndarray[Any, Any] | None) -> str:
 def value_for(variable: Variable, value: Any, node: Node) -> np.ndarray[Any, Any]:
     """A new value of a variable in its dtype. Raises UpdateError if its size, unknown until now, does not fit."""
     if value.shape != variable.type.shape:
-        raise UpdateError(
-            f"the new value of {variable.name!r} has shape {show_shape(value.shape)}, not {show_shape(variable.type.shape)}"
-        ).at("function call", [f"new value: {describe(node)}"], str(node.origin))
+        raise misfit(variable, node, show_shape(value.shape))
     return value
 
 
-@contextmanager
-def all_held(locks: Sequence[Any]) -> Any:
-    """Many locks at once, in the order given."""
-    with ExitStack() as held:
-        for lock in locks:
-            held.enter_context(lock)
-        yield
+def misfit(variable: Variable, node: Node, shape: str) -> KGraphError:
+    """The error for a new value of a variable that has another shape."""
+    message = f"the new value of {variable.name!r} has shape {shape}, not {show_shape(variable.type.shape)}"
+    return UpdateError(message).at("function call", [f"new value: {describe(node)}"], str(node.origin))
+
+
+def holding(locks: Sequence[Any], run: Callable[[], Any]) -> Any:
+    """What run returns, called with all of the locks held, taken in the order given."""
+    # Only a ``with`` over the lock itself lets go of it wherever Ctrl-C comes; so there is no loop, and no ExitStack.
+    if len(locks) < MOST_LOCKS:
+        if not locks:
+            return run()
+        with locks[0]:
+            return holding(locks[1:], run)
+    with (
+        locks[0], locks[1], locks[2], locks[3], locks[4], locks[5], locks[6], locks[7],
+        locks[8], locks[9], locks[10], locks[11], locks[12], locks[13], locks[14], locks[15],
+    ):  # fmt: skip
+        return holding(locks[MOST_LOCKS:], run)
 
 
 class Caller:
@@ -182,10 +195,10 @@ class Caller:
         kind = "stateful" if engine.stateful else "host" if engine.on_host else "device"
         text = _call_text(
             kind, len(feeds.nodes), tuple(passed), tuple(number[v] for v in (self.variables if engine.stateful else self.read)),
-            tuple(number[v] for v, _ in self.written), tuple(loose), self.outputs, len(self.variables), rebind is not None,
+            tuple(number[v] for v, _ in self.written), tuple(loose), self.outputs, len(self.variables),
         )  # fmt: skip
         space.update(
-            value_for=value_for, held=all_held, locks=[v.lock for v in self.variables], to_host=engine.to_host,
+            value_for=value_for, holding=holding, locks=[v.lock for v in self.variables], to_host=engine.to_host,
             engine=engine, generation=getattr(program, "generation", engine.generation), rebind=rebind,
         )  # fmt: skip
         exec(_compiled(text), space)  # the text is made of numbers alone
@@ -194,7 +207,7 @@ class Caller:
 
 def _call_text(
     kind: str, fed: int, passed: Sequence[str], read: Sequence[int], written: Sequence[int], loose: Sequence[tuple[int, int]],
-    outputs: int, locks: int, generations: bool,
+    outputs: int, locks: int,
 ) -> str:  # fmt: skip
     """The text of a caller. A variable's value is a host array, or in the engine's storage; and the engine may be stateful."""
     values = [f"v{i}" for i in range(fed)]
@@ -206,46 +219,57 @@ def _call_text(
             f"    if not ({classes} and {shapes} in seen):",
             f"        {', '.join(values)}, = admit(({', '.join(values)},))",
         ]
-    pad = "    "
-    if locks:
-        held = "held(locks)" if locks > MOST_LOCKS else ", ".join(f"l{i}" for i in range(locks))
-        lines.append(f"    with {held}:")
-        pad = "        "
-    if generations:
-        # Within the locks: what holds the lock of a variable keeps it from moving to the next generation.
-        lines.append(f"{pad}if engine.generation == generation:")
-        pad += "    "
-    if locks:
-        for i in read:
-            if kind == "host":
-                lines += [f"{pad}w{i} = s{i}.host", f"{pad}if w{i} is None: w{i} = s{i}.get()"]
-            else:
-                lines.append(f"{pad}if c{i}.version != s{i}.version: s{i}.refresh(c{i})")
-                if kind == "device":
-                    lines.append(f"{pad}w{i} = c{i}.storage")
-        if not written and kind != "stateful":
-            pad = "    "  # a reader has its snapshot and lets go
+    reads = []
+    for i in read:
+        if kind == "host":
+            reads += [f"w{i} = s{i}.host", f"if w{i} is None: w{i} = s{i}.get()"]
+        else:
+            reads.append(f"if c{i}.version != s{i}.version: s{i}.refresh(c{i})")
+            if kind == "device":
+                reads.append(f"w{i} = c{i}.storage")
     news = [] if kind == "stateful" else [f"n{i}" for i in range(len(written))]
-    results = [f"r{i}" for i in range(outputs)] + news
-    taken = ", ".join(results) + "," if results else "_"
-    call = [f"{pad}{taken} = program({', '.join(passed)})"]
-    call += [f"{pad}n{i} = value_for(s{s}, n{i}, u{i})" for i, s in loose]
+    results = [f"r{i}" for i in range(outputs)]
+    call = [f"{_list(results + news)} = program({', '.join(passed)})"]
+    call += [f"n{i} = value_for(s{s}, n{i}, u{i})" for i, s in loose]
     # Nothing between the statements of a commit can be interrupted by a signal or another thread: they make no calls.
     commit = []
     for i, s in enumerate(written):
         if kind == "host":
-            commit += [f"{pad}s{s}.host = n{i}", f"{pad}s{s}.version += 1"]
+            commit += [f"s{s}.host = n{i}", f"s{s}.version += 1"]
         else:
-            commit += [f"{pad}c{s}.storage = n{i}"] if kind == "device" else []
-            commit += [f"{pad}s{s}.version += 1", f"{pad}c{s}.version = s{s}.version"]
-            commit += [f"{pad}s{s}.newest = c{s}", f"{pad}s{s}.host = None"]
-    # A stateful program has written when it returns, and nothing when it raises: its storage is the newest either way.
-    lines += [*commit, *call] if kind == "stateful" else [*call, *commit]
-    shown = [f"to_host({r})" if kind == "device" else r for r in results[:outputs]]
-    lines.append(f"{pad if generations else '    '}return [{', '.join(shown)}]")
-    if generations:
-        lines.append(f"    return rebind({', '.join(values)})")
+            commit += [f"c{s}.storage = n{i}"] if kind == "device" else []
+            commit += [f"s{s}.version += 1", f"c{s}.version = s{s}.version", f"s{s}.newest = c{s}", f"s{s}.host = None"]
+    back = [f"return [{', '.join([f'to_host({r})' if kind == 'device' else r for r in results])}]"]
+    # What is done while the locks are held, the names that it leaves, and what is done after that.
+    if kind == "stateful":
+        # A stateful program has written when it returns, and nothing when it raises: its storage is the newest either way.
+        # The generation is asked within the locks: what holds the lock of a variable keeps it from moving to the next one.
+        inside = ["if engine.generation == generation:", *_indented([*reads, *commit, *call, *back])]
+        left, after = [], [f"return rebind({', '.join(values)})"]
+    elif written:
+        inside, left, after = [*reads, *call, *commit], results, back
+    else:
+        inside, left, after = reads, [f"w{i}" for i in read], [*call, *back]  # a reader has its snapshot and lets go
+    if not locks:
+        lines += _indented([*inside, *after])
+    elif locks <= MOST_LOCKS:
+        lines += _indented([f"with {', '.join(f'l{i}' for i in range(locks))}:", *_indented(inside), *after])
+    elif kind == "stateful":
+        inside = ["def within():", *_indented(inside), "found = holding(locks, within)", "if found is not None: return found"]
+        lines += _indented([*inside, *after])
+    else:
+        inside = ["def within():", *_indented([*inside, f"return [{', '.join(left)}]"])]
+        lines += _indented([*inside, f"{_list(left)} = holding(locks, within)", *after])
     return "\n".join(lines)
+
+
+def _list(names: Sequence[str]) -> str:
+    """What names are assigned to together; a list of none is kept."""
+    return ", ".join(names) + "," if names else "_"
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return ["    " + line for line in lines]
 
 
 @lru_cache(maxsize=1024)

@@ -1,4 +1,4 @@
-"""`Function`: a graph that can be called. What it takes and refuses, its train and test programs, its errors at run time."""
+"""`Function`: a graph that can be called. Its calls, its train and test programs, its errors at run time."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ import numpy as np
 
 import kgraph.ir.ops as o
 from kgraph import cache, phase
-from kgraph.call import Caller, Feeds, fits
+from kgraph.arguments import as_inputs, as_outputs, as_updates, check_sources, cut
+from kgraph.call import Caller, Feeds, refused
 from kgraph.config import settings
-from kgraph.errors import FeedError, GraphError, IndexOutOfRange, KGraphError, MissingRule, ShapeError, UpdateError
-from kgraph.ir.body import check_no_strays
+from kgraph.errors import EngineError, GraphError, IndexOutOfRange, KGraphError, MissingRule, ShapeError
 from kgraph.ir.listing import Listing, is_large
-from kgraph.ir.node import Constant, Graph, Identity, Node, describe
+from kgraph.ir.node import Constant, Graph, Node, describe
 from kgraph.ir.operators import Operators
 from kgraph.ir.origin import Origin, here
 from kgraph.ir.passes import Record, chosen, run_pipeline
-from kgraph.ir.promote import as_dtype, as_node
 from kgraph.ir.traverse import substitute, toposort
 from kgraph.lower.engine import Engine, engines_with, get_engine
 from kgraph.lower.variable import Variable
@@ -67,23 +66,18 @@ class Function:
             self._engine = None if engine is None else get_engine(engine)
             self.passes = chosen(optimize)
         except KGraphError as error:
-            raise error.at("function", (), str(self._made)) from error.__cause__
+            raise error.at(self._made.function, (), str(self._made)) from error.__cause__
         self.options = dict(options or {})
         self._single = isinstance(outputs, Operators)
-        given = [
-            _as_input(value, position, self._made) for position, value in enumerate(_as_list(inputs, "inputs", self._made))
-        ]
-        wanted = [
-            _as_output(value, position, self._made)
-            for position, value in enumerate([outputs] if self._single else _as_list(outputs, "outputs", self._made))
-        ]
-        pairs = _as_updates(updates, self._made)
+        given = as_inputs(inputs, self._made)
+        wanted = as_outputs([outputs] if self._single else outputs, self._made)
+        pairs = as_updates(updates, self._made)
         self._fed_phase = next((i for i, node in enumerate(given) if node.op is o.learning_phase), None)
         self._shown = [describe(node) for i, node in enumerate(given) if i != self._fed_phase]
         given = [node for i, node in enumerate(given) if i != self._fed_phase]
         self._names = [node.name for node in given]
-        self.graph = _cut(Graph(given, wanted, pairs), given, self._made)
-        self._check_sources()
+        self.graph = cut(Graph(given, wanted, pairs), given, self._made)
+        check_sources(self.graph, self._made)
         self.feeds = Feeds(self.graph.inputs, self.graph.roots, self._shown, self._made)
         self._calls: dict[int, Callable[..., list[Any]]] = {}
         self._programs: dict[int, Any] = {}
@@ -132,14 +126,15 @@ class Function:
         if named:
             values = self._by_name(values, named)
         if len(values) != len(self.feeds.nodes):
-            expected = "\n  ".join(f"input {i}: {shown}" for i, shown in enumerate(self._shown))
-            came = f"{len(values)} value{'s were' if len(values) != 1 else ' was'} fed, {len(self.feeds.nodes)} expected"
-            missing = (
-                f"; {self._names[len(values)]!r} is not fed"
-                if len(values) < len(self._shown) and self._names[len(values)]
-                else ""
-            )
-            raise FeedError(came + missing).at("function call", [expected] if expected else [], f"{self._made} (the function)")
+            message = f"{len(values)} value{'s were' if len(values) != 1 else ' was'} fed, {len(self._shown)} expected"
+            if len(values) < len(self._shown) and self._names[len(values)]:
+                message += f"; {self._names[len(values)]!r} is not fed"
+            hint = None
+            if len(self._shown) == 1 and isinstance(args, list):
+                hint = "a list that is given alone holds the values of the inputs; to feed a list, give [list]"
+            elif len(values) == 1 and isinstance(values[0], (list, tuple)) and len(values[0]) == len(self._shown):
+                hint = f"the one value is a list of {len(values[0])}; give it as it is, not within another list"
+            raise refused(message, self._made, [f"input {i}: {shown}" for i, shown in enumerate(self._shown)], hint)
         return values, now
 
     def _by_name(self, values: list[Any], named: dict[str, Any]) -> list[Any]:
@@ -151,14 +146,12 @@ class Function:
                 message = (
                     f"{name!r} is fed twice" if len(places) == 1 else f"{len(places) or 'no'} inputs have the name {name!r}"
                 )
-                raise FeedError(message, hint=f"the inputs are {known}" if known else "there are no inputs").at(
-                    "function call", (), f"{self._made} (the function)"
-                )
+                raise refused(message, self._made, hint=f"the inputs are {known}" if known else "there are no inputs")
             filled[places[0]] = value
         missing = [i for i in range(len(self._names)) if i not in filled]
         if missing or len(filled) != len(self._names):
             lines = [f"input {i}: {self._shown[i]}" for i in missing]
-            raise FeedError("not every input is fed").at("function call", lines, f"{self._made} (the function)")
+            raise refused("not every input is fed", self._made, lines)
         return [filled[i] for i in range(len(self._names))]
 
     # ------------------------------------------------------------------------------------------------ compiling
@@ -167,7 +160,12 @@ class Function:
     def engine(self) -> Engine:
         """The engine: the one asked for, or the one configured when it was first needed."""
         if self._engine is None:
-            self._engine = get_engine(settings.engine)
+            try:
+                self._engine = get_engine(settings.engine)
+            except KGraphError as error:
+                if "engine" in settings.sources:
+                    error.message += f" ({settings.sources['engine']} asks for it)"
+                raise error.at(place=f"{self._made} (the function)") from error.__cause__
         return self._engine
 
     def optimized(self, training: bool = False, record: Record | None = None) -> Graph:
@@ -218,13 +216,14 @@ class Function:
                 entry = self._lower(now, built, engine)
                 cache.as_built.put(key, entry, entry.nodes)
             call = self._caller(now, entry, built, engine)
-            self._programs[now] = entry.program or self._programs[now]
+            if entry.program is not None:
+                self._programs[now] = entry.program
             self._calls[now] = call
             return call
 
-    def _closed(self, now: int, built: Listing, engine: Engine) -> tuple[Graph, list[Node]]:
+    def _closed(self, now: int, built: Listing, engine: Engine, record: Record | None = None) -> tuple[Graph, list[Node]]:
         """The optimised graph with its arguments as inputs, and the large constants that the passes made."""
-        graph = self.optimized(bool(now))
+        graph = self.optimized(bool(now), record)
         known = set(built.identities)
         arguments = [node for node in toposort(graph.roots) if _is_argument(node, engine)]
         # A large constant that a pass has made is the program's own.
@@ -259,7 +258,13 @@ class Function:
             assert entry.program is not None
             return caller.make(getattr(entry.program, "call", entry.program), engine)
         this = weakref.ref(self)  # no cycle: what is dropped gives up its variables at once
-        self._programs[now] = program = self._bound(now, built, engine)
+        try:
+            program: Any = self._bound(now, built, engine)
+        except EngineError as error:
+            raise self._placed(error) from error.__cause__
+        self._programs[now] = program
+        if hasattr(program, "forget"):
+            program.forget = lambda number=program.generation: _dropped(this(), now, number)
         return caller.make(program, engine, lambda *values: _alive(this)._rebound(now, values))
 
     def _bound(self, now: int, built: Listing, engine: Engine) -> Callable[..., Any]:
@@ -284,26 +289,6 @@ class Function:
 
     # ------------------------------------------------------------------------------------------------ errors
 
-    def _check_sources(self) -> None:
-        """Raises for what no call could ever find: a placeholder that is no input, a value of a body used outside of it."""
-        order = toposort(self.graph.roots)
-        check_no_strays(order)
-        given = set(self.graph.inputs)
-        for node in order:
-            if node.op is o.placeholder and node not in given:
-                raise FeedError(
-                    f"the outputs need {node.name!r}, which is not among the inputs"
-                    if node.name
-                    else "the outputs need a placeholder that is not among the inputs",
-                    hint="add it to the inputs of K.function"
-                    if self._made.function != "eval"
-                    else "K.eval has no values to feed; K.function([placeholder], [x]) makes a function that is fed",
-                ).at(
-                    "function",
-                    [f"placeholder: {describe(node)}"],
-                    f"{self._made} (the function); {node.origin} (the placeholder)",
-                )
-
     def _explained(self, error: Exception, now: int) -> Exception:
         """An exception of the program with the node that raised it: the K function, its operands, the user's line."""
         program: Any = self._programs.get(now)
@@ -315,8 +300,8 @@ class Function:
         elif hasattr(program, "locate"):
             path = program.locate(error.__traceback__)
         if not path:
-            return error
-        node, operands = self._node_at(path, now)
+            return self._placed(error) if isinstance(error, KGraphError) else error
+        node = self._node_at(path, now)
         kind: type[KGraphError] = ShapeError if isinstance(error, ValueError) else GraphError
         message = str(error) if not isinstance(error, KGraphError) else error.message
         if isinstance(error, IndexError):
@@ -327,21 +312,26 @@ class Function:
             message = f"{type(error).__name__}: {error}"
         hint = "the indices of an axis of size n go from -n to n - 1" if kind is IndexOutOfRange else None
         explained = type(error)(message, hint=error.hint) if isinstance(error, KGraphError) else kind(message, hint=hint)
-        return explained.at(node.origin.function, node.op.describe_operands(operands), str(node.origin))
+        return node.op.explained(explained, node.inputs, node.origin)
 
-    def _node_at(self, path: Sequence[tuple[str, int]], now: int) -> tuple[Node, tuple[Node, ...]]:
-        """The node of this function at a place in the program, which may have been compiled for another one like it, and its
-        operands: what a body is given stands for its parameters."""
-        graph, _ = self._closed(now, self._listing(), self.engine)
-        order = toposort(graph.roots, stop=graph.inputs)
-        node = order[path[0][1]]
-        operands = node.inputs
+    def _placed(self, error: KGraphError) -> KGraphError:
+        return error.at("function call", (), f"{self._made} (the function)")
+
+    def _node_at(self, path: Sequence[tuple[str, int]], now: int) -> Node:
+        """The node of this function at a place in the program, which may have been compiled for another one like it.
+
+        Functions share bodies that are equal, with the lines of one of them. So the node of a body is taken back to where it
+        was built, over what the body is given.
+        """
+        record = Record()  # holds on to what is sunk: nodes with this function's own lines
+        graph, _ = self._closed(now, self._listing(), self.engine, record)
+        node = toposort(graph.roots, stop=graph.inputs)[path[0][1]]
         for attr, number in path[1:]:
             body: Graph = node.attr(attr)
-            given = dict(zip(body.inputs, operands[len(operands) - len(body.inputs) :], strict=True))
-            node = toposort(body.roots, stop=body.inputs)[number]
-            operands = tuple([given.get(i, i) for i in node.inputs])
-        return node, operands
+            given = node.inputs[len(node.inputs) - len(body.inputs) :]
+            inside = toposort(body.roots, stop=body.inputs)[number]
+            (node,) = substitute([inside], dict(zip(body.inputs, given, strict=True)))
+        return node
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = (self.graph, self._fed_phase, self._shown, self._names, self._single, self._made)
@@ -386,100 +376,22 @@ def _is_argument(node: Node, engine: Engine) -> bool:
     return node.op.name in _SORTS
 
 
+def _dropped(function: Function | None, now: int, generation: int) -> None:
+    """Take its program of a phase, and of a generation, from a function, if it is alive: its next call makes another one."""
+    found = None if function is None else function._programs.get(now)
+    if function is not None and found is not None and found.generation == generation:
+        function._calls.pop(now, None)
+        function._programs.pop(now, None)
+
+
 def _identity(node: Node) -> Any:
     return node.attrs[0][1] if node.op is o.constant else node.attr("uid")
-
-
-def _as_list(values: Any, what: str, made: Origin) -> list[Any]:
-    if isinstance(values, (list, tuple)):
-        return list(values)
-    hint = f"write [{what[:-1]}]" if isinstance(values, Operators) else None
-    raise GraphError(f"{what} is a {type(values).__name__}, not a list of tensors", hint=hint).at("function", (), str(made))
-
-
-def _as_input(value: Any, position: int, made: Origin) -> Node:
-    if isinstance(value, Operators):
-        return value.node
-    raise GraphError(
-        f"input {position} is {value!r:.60}, not a tensor",
-        hint="K.learning_phase() is an int while the phase is set; leave it out, or do not set it"
-        if isinstance(value, int)
-        else None,
-    ).at("function", (), str(made))
-
-
-def _as_output(value: Any, position: int, made: Origin) -> Node:
-    try:
-        return as_node(value)
-    except KGraphError as error:
-        raise GraphError(f"output {position}: {error.message}", hint=error.hint).at("function", (), str(made)) from None
-
-
-def _as_updates(updates: Iterable[Any], made: Origin) -> list[tuple[Node, Node]]:
-    """The updates as pairs of nodes, new values in the dtype of their variable. Raises UpdateError."""
-    found: dict[Node, Node] = {}
-    pairs = updates.items() if isinstance(updates, dict) else updates
-    for position, pair in enumerate(pairs):
-        if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
-            hint = "updates is a list of pairs: [(variable, new value)]"
-            raise UpdateError(f"update {position} is {pair!r:.80}, not a pair (variable, new value)", hint=hint).at(
-                "function", (), str(made)
-            )
-        target, value = pair
-        if not isinstance(target, Operators) or target.node.op is not o.variable:
-            shown = describe(target.node) if isinstance(target, Operators) else repr(target)
-            raise UpdateError("the target of an update is no variable", hint="K.variable makes one").at(
-                "function", [f"target: {shown}"], str(made)
-            )
-        variable = target.node
-        new = as_dtype(as_node(value, like=variable.dtype), variable.dtype)
-        if not fits(new.type.shape, variable.type.shape):
-            operands = [f"variable:  {describe(variable)}", f"new value: {describe(new)}"]
-            hint = "the shapes have to be equal; nothing is stretched"
-            raise UpdateError("the new value does not fit the shape of its variable", hint=hint).at(
-                "function", operands, str(made)
-            )
-        if found.setdefault(variable, new) is not new:
-            operands = [
-                f"variable: {describe(variable)}",
-                f"first:    {describe(found[variable])}",
-                f"then:     {describe(new)}",
-            ]
-            raise UpdateError("a variable is updated twice, by different values", hint="name each variable once").at(
-                "function", operands, str(made)
-            )
-    return list(found.items())
-
-
-def _cut(graph: Graph, given: Sequence[Node], made: Origin) -> Graph:
-    """The graph with a placeholder at each input that is none, so that what it was made of is not computed."""
-    stand_ins: dict[Node, Node] = {}
-    inputs = []
-    for position, node in enumerate(given):
-        if node in given[:position] or node.op is o.learning_phase:  # one of these is no longer among them
-            raise GraphError("an input is named twice").at("function", [f"input {position}: {describe(node)}"], str(made))
-        if node.op is o.placeholder:
-            inputs.append(node)
-        else:
-            stand_ins[node] = o.placeholder(type=node.type, uid=Identity(node.name))
-            inputs.append(stand_ins[node])
-    for variable, _ in graph.updates:
-        if variable in stand_ins:
-            hint = "feed a placeholder in its place, or update another variable"
-            raise UpdateError("a variable that is fed cannot be updated in the same call", hint=hint).at(
-                "function", [f"variable: {describe(variable)}"], str(made)
-            )
-    if not stand_ins:
-        return Graph(inputs, graph.outputs, graph.updates)
-    return Graph(inputs, graph.outputs, graph.updates).with_roots(substitute(graph.roots, stand_ins))
 
 
 def _as_phase(value: Any, made: Origin) -> int:
     found = np.asarray(value)
     if found.size != 1 or found.dtype.kind not in "biuf" or found.item() not in (0, 1):
-        raise FeedError(f"the learning phase is {value!r:.60}, not 0 (test) or 1 (train)").at(
-            "function call", (), f"{made} (the function)"
-        )
+        raise refused(f"the learning phase is {value!r:.60}, not 0 (test) or 1 (train)", made)
     return int(found.item())
 
 

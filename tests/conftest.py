@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,22 @@ for _name in ("KGRAPH_BACKEND", "KERAS_BACKEND"):
 
 from kgraph import phase  # noqa: E402
 from kgraph.config import Settings, changed, settings  # noqa: E402
+from kgraph.lower.engine import engine_names  # noqa: E402
+from tests import groups  # noqa: E402
 from tests.engines import engines_installed  # noqa: E402
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: Any, log: Any) -> Any:
+    """Tests that share a program go to one worker."""
+    return groups.scheduler(config, log)
+
+
+#: What tests that are about several engines need two of.
+collect_ignore = ["test_engines_together.py"] if len(engines_installed()) < 2 else []
+
+#: Tests of one engine's own machinery.
+collect_ignore_glob = [f"lower/test_{name}*.py" for name in engine_names() if name not in engines_installed()]
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,10 @@
-"""The engines that tests run on: those that can be loaded here."""
+"""The engines that tests run on: those that can be loaded here, which have to be all of KGRAPH_TEST_ENGINES."""
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 
 from kgraph.errors import EngineError
 from kgraph.lower.engine import engine_names, get_engine
@@ -12,7 +13,11 @@ from kgraph.lower.engine import engine_names, get_engine
 @functools.cache
 def engines_installed() -> list[str]:
     """The names of the engines whose libraries are installed. An engine that fails to load for another reason fails the tests."""
-    return [name for name in engine_names() if _loads(name)]
+    found = [name for name in engine_names() if _loads(name)]
+    missing = set(os.environ.get("KGRAPH_TEST_ENGINES", "").split()) - set(found)
+    if missing:
+        raise RuntimeError(f"engines that should be installed here are not: {', '.join(sorted(missing))}")
+    return found
 
 
 def _loads(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -12,13 +13,10 @@ ROOT = Path(__file__).parent.parent
 
 def run_python(program: str, *args: str, **env: str) -> str:
     """What a program prints. Raises AssertionError, with what it wrote to stderr, if it fails."""
-    settings = {
-        "KGRAPH_BACKEND": "numpy",
-        "KERAS_HOME": str(ROOT / "no such folder"),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", program, *args], capture_output=True, text=True, cwd=ROOT, env={**os.environ, **settings, **env},
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="kgraph-tests-") as home:  # Keras, which tensorflow brings along, writes there
+        settings = {"KGRAPH_BACKEND": "numpy", "KERAS_HOME": home, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+        done = subprocess.run(
+            [sys.executable, "-c", program, *args], capture_output=True, text=True, cwd=ROOT, env={**os.environ, **settings, **env},
+        )  # fmt: skip
     assert not done.returncode, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout

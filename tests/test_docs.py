@@ -7,6 +7,7 @@ it raises, so is the error. Blocks of any other sort are left alone (``py`` is P
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import re
 from collections.abc import Iterator
@@ -33,12 +34,13 @@ def printed(code: str, names: dict[str, Any]) -> str:
             exec(compile(code, "example.py", "exec"), names)
         except KGraphError as error:
             print(f"{type(error).__name__}: {error}")
-    return out.getvalue()
+    return re.sub("engines that have it: .*", "engines that have it: numpy", out.getvalue())  # those that are loaded by now
 
 
 def run(page: str) -> Iterator[tuple[re.Match[str], str]]:
     """The examples of a page with what they print."""
     K.clear_session()
+    gc.collect()  # a constant that another test has left alive has a line of that test
     engines = set(engine_names())
     names: dict[str, Any] = {"__name__": "example"}
     try:

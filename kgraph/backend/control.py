@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 import kgraph.ir.ops as o
 from kgraph import phase
 from kgraph.backend.operands import node_of, refuse
@@ -40,9 +38,9 @@ def switch(condition: Any, then_expression: Branch, else_expression: Branch) -> 
     >>> K.eval(K.switch(K.variable(1.), K.variable([1.]), lambda: K.variable([2.])))
     array([1.], dtype=float32)
     """
-    if not isinstance(condition, Operators) and np.ndim(condition) == 0:
-        return _built(then_expression if condition else else_expression)
     test = node_of(condition)
+    if not isinstance(condition, Operators) and not test.ndim:
+        return _built(then_expression if condition else else_expression)
     if test.dtype != "bool":
         test = o.not_equal(test, o.scalar(0, test.dtype))
     x, y = promoted(_built(then_expression), _built(else_expression))
@@ -114,6 +112,8 @@ def gradients(loss: Any, variables: Any, disconnected: str = "raise") -> list[An
     >>> K.eval(K.gradients(w * w, [w])[0])
     array(6., dtype=float32)
     """
+    if not isinstance(variables, Iterable):
+        raise refuse(GradientError, "the variables are no list of tensors", variables=variables)
     targets = [variables] if isinstance(variables, Operators) else list(variables)
     for position, target in enumerate(targets):
         if not isinstance(target, Operators):

@@ -98,7 +98,7 @@ def batch_dot(x: Any, y: Any, axes: Any = None) -> Tensor:
     a, b = promoted(x, y)
     if a.ndim < 2 or b.ndim < 2:
         hint = "the first axis is the batch"
-        raise refuse(ShapeError, f"ranks {a.ndim} and {b.ndim}; both are 2 at least", hint=hint, x=x, y=y)
+        raise refuse(ShapeError, f"ranks {a.ndim} and {b.ndim}; both have to be 2 or more", hint=hint, x=x, y=y)
     try:
         ax, ay = _pair_of_axes(axes, a.ndim, b.ndim)
     except AxisError as error:

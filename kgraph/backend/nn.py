@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 import kgraph.ir.ops as o
-from kgraph.backend.operands import axis_of, node_of, refuse
+from kgraph.backend.operands import axis_of, node_of, number_of, refuse
 from kgraph.backend.random import entries_of_shape, key_of
 from kgraph.config import settings
-from kgraph.errors import ArgumentError, DTypeError, ShapeError
+from kgraph.errors import DTypeError, ShapeError
 from kgraph.ir.node import Node
 from kgraph.ir.operators import Operators
 from kgraph.ir.promote import as_dtype, as_float, as_node, combine
@@ -328,9 +328,7 @@ def dropout(x: Any, level: Any, noise_shape: Any = None, seed: int | None = None
         share = as_dtype(level.node, "float32")
         scale: Node = as_dtype(1.0 / (1.0 - share), node.dtype)
     else:
-        level = float(level)
-        if not 0 <= level < 1:
-            raise refuse(ArgumentError, f"level is {level!r}; it is a probability from 0 to below 1", x=x)
+        level = number_of(level, "level", "a probability from 0 to below 1", x=x)
         if level == 0:
             return Tensor(node)
         share, scale = o.scalar(level, "float32"), o.scalar(1 / (1 - level), node.dtype)
@@ -347,7 +345,7 @@ def _noise_entries(x: Node, noise_shape: Any) -> tuple[tuple[int | None, ...], t
         return o.entries_of(own)
     if isinstance(noise_shape, (tuple, list)) and len(noise_shape) == x.ndim:
         noise_shape = [size if given is None else given for size, given in zip(own, noise_shape, strict=True)]
-    entries, sizes = entries_of_shape(noise_shape)
+    entries, sizes = entries_of_shape(noise_shape, "noise_shape")
     if len(entries) != x.ndim or not all(e == 1 or same_size(e, s) for e, s in zip(entries, x.type.shape, strict=True)):
         raise refuse(
             ShapeError, f"noise_shape {show_shape(entries)} does not fit {show_shape(x.type.shape)}",

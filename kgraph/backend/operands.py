@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 import kgraph.ir.ops as o
-from kgraph.errors import AxisError, DTypeError, KGraphError, ShapeError
-from kgraph.ir.node import Node, describe
+from kgraph.errors import ArgumentError, AxisError, DTypeError, KGraphError, ShapeError
+from kgraph.ir.node import Node, as_given, describe
 from kgraph.ir.operators import Operators
-from kgraph.ir.origin import here
+from kgraph.ir.origin import Origin, here
 from kgraph.ir.promote import as_node
 from kgraph.ir.types import as_axes, as_axis, as_dtype
 
@@ -24,15 +25,15 @@ def refuse(kind: type[KGraphError], message: str, *, hint: str | None = None, **
     kgraph.errors.ShapeError: inner sizes differ: 3 (last axis of x) != 4 (second-to-last axis of y)
     """
     width = max(map(len, operands), default=0) + 1
-    lines = [f"{name + ':':<{width}} {show(value)}" for name, value in operands.items()]
     origin = here(2)
+    lines = [f"{name + ':':<{width}} {show(value, origin)}" for name, value in operands.items()]
     return kind(message, hint=hint).at(origin.function, lines, str(origin))
 
 
-def show(value: Any) -> str:
-    """An argument as an error message shows it."""
+def show(value: Any, call: Origin | None = None) -> str:
+    """An argument of a call as an error message shows it."""
     if isinstance(value, Operators):
-        return describe(value.node)
+        return describe(value.node if call is None else as_given(value.node, call))
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{list(value.shape)}  array"
     text = repr(value)
@@ -106,6 +107,17 @@ def sizes_of(
             raise refuse(ShapeError, f"an entry of {what} is {index}; the least is {lowest}", **operands)
         entries.append(int(index))
     return tuple(entries), tuple(nodes)
+
+
+def number_of(value: Any, what: str, allowed: str, **operands: Any) -> float:
+    """A plain number in [0, 1). Raises ArgumentError."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < 1:
+        raise refuse(ArgumentError, f"{what} is {show(value)}; it has to be {allowed}", **operands)
+    return number
 
 
 def node_of(x: Any) -> Node:

@@ -15,7 +15,7 @@ import numpy as np
 
 import kgraph.ir.ops as o
 from kgraph.backend.operands import dtype_of, refuse, sizes_of
-from kgraph.backend.variables import variable
+from kgraph.backend.variables import sizes_of_value, variable
 from kgraph.config import settings
 from kgraph.errors import DTypeError, ShapeError
 from kgraph.ir.node import Node
@@ -39,7 +39,7 @@ def key_of(seed: Any) -> Node:
     return o.stream(uid=Stream(index))
 
 
-def entries_of_shape(shape: Any) -> tuple[tuple[int | None, ...], tuple[Node, ...]]:
+def entries_of_shape(shape: Any, what: str = "shape") -> tuple[tuple[int | None, ...], tuple[Node, ...]]:
     """A user's shape, in one piece (an integer vector such as K.shape(x)) or in entries, as an op takes it.
 
     Raises: ShapeError for a vector of unknown length, or anything else that is no shape.
@@ -47,12 +47,12 @@ def entries_of_shape(shape: Any) -> tuple[tuple[int | None, ...], tuple[Node, ..
     if isinstance(shape, Operators):
         node = shape.node
         if node.ndim != 1 or node.type.shape[0] is None or kind(node.dtype) != "int":
-            message = "a symbolic shape is a vector of integers whose length is known"
+            message = f"a symbolic {what} is a vector of integers whose length is known"
             raise refuse(ShapeError, message, hint="K.shape(x) is one", shape=node)
-        return sizes_of([node[i] for i in range(node.type.shape[0])])
+        return sizes_of([node[i] for i in range(node.type.shape[0])], what)
     if not isinstance(shape, (Sequence, np.ndarray)) or isinstance(shape, str):
-        raise refuse(ShapeError, f"the shape is {shape!r}, not a tuple or list", hint="the shape of a vector is (n,)")
-    return sizes_of(list(shape))
+        raise refuse(ShapeError, f"the {what} is {shape!r}, not a tuple or list", hint="the shape of a vector is (n,)")
+    return sizes_of(list(shape), what)
 
 
 def _float_dtype(dtype: Any) -> str:
@@ -112,8 +112,9 @@ def random_uniform(shape: Any, low: Any = 0.0, high: Any = 1.0, dtype: Any = Non
     name = _float_dtype(dtype)
     entries, sizes = entries_of_shape(shape)
     out = o.random_uniform(key_of(seed), *sizes, shape=entries, dtype=name)
+    first, last = _operand(low, name), _operand(high, name)
     symbolic = isinstance(low, Operators) or isinstance(high, Operators)
-    return Tensor(_spread(out, low, _operand(high, name) - _operand(low, name) if symbolic else high - low))
+    return Tensor(_spread(out, low, last - first if symbolic else np.subtract(high, low)))
 
 
 def _spread(draw: Node, start: Any, scale: Any) -> Node:
@@ -162,7 +163,7 @@ def random_normal_variable(
     >>> K.int_shape(K.random_normal_variable((2, 3), mean=0., scale=1.))
     (2, 3)
     """
-    return variable(_generator(seed).normal(mean, scale, size=tuple(shape)), dtype=dtype, name=name)
+    return variable(_generator(seed).normal(mean, scale, size=sizes_of_value(shape)), dtype=dtype, name=name)
 
 
 def random_uniform_variable(
@@ -179,7 +180,7 @@ def random_uniform_variable(
     >>> K.int_shape(K.random_uniform_variable((2, 3), low=0., high=1.))
     (2, 3)
     """
-    return variable(_generator(seed).uniform(low, high, size=tuple(shape)), dtype=dtype, name=name)
+    return variable(_generator(seed).uniform(low, high, size=sizes_of_value(shape)), dtype=dtype, name=name)
 
 
 def _generator(seed: int | None) -> np.random.RandomState:

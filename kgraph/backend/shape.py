@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 import kgraph.ir.ops as o
-from kgraph.backend.operands import axes_of, axis_of, dtype_of, node_of, refuse, sizes_of
+from kgraph.backend.operands import axes_of, axis_of, dtype_of, node_of, refuse, show, sizes_of
 from kgraph.config import settings
 from kgraph.errors import AxisError, DTypeError, ShapeError
 from kgraph.ir.node import Identity, Node
@@ -115,6 +115,8 @@ def permute_dimensions(x: Any, pattern: Sequence[int]) -> Tensor:
     (4, 2, 3)
     """
     node = node_of(x)
+    if not isinstance(pattern, (tuple, list)):
+        raise refuse(AxisError, f"the pattern is {show(pattern)}, not a tuple or list of axes", x=x)
     return Tensor(o.transpose(node, perm=tuple([axis_of(axis, node) for axis in pattern])))
 
 
@@ -194,8 +196,8 @@ def pattern_broadcast(x: Any, broatcastable: Sequence[bool]) -> Tensor:
       also forbids the stretching.
     """
     node = node_of(x)
-    if len(broatcastable) != node.ndim:
-        raise refuse(ShapeError, f"the pattern has {len(broatcastable)} entries, the rank of x is {node.ndim}", x=x)
+    if len(_listed(broatcastable)) != node.ndim:
+        raise refuse(ShapeError, f"the pattern has {np.size(broatcastable)} entries, the rank of x is {node.ndim}", x=x)
     for axis, wanted in enumerate(broatcastable):
         if wanted and node.type.shape[axis] != 1:
             node = o.expand_dims(o.squeeze(node, axis=axis), axis=axis)
@@ -215,7 +217,7 @@ def concatenate(tensors: Sequence[Any], axis: int = -1) -> Tensor:
     >>> K.eval(K.concatenate([K.variable([[1., 2.]]), K.variable([[3.]])]))
     array([[1., 2., 3.]], dtype=float32)
     """
-    tensors = list(tensors)
+    tensors = _several(tensors)
     nodes = _of_one_dtype(tensors)
     if not nodes:
         raise refuse(ShapeError, "there is nothing to concatenate")
@@ -235,7 +237,7 @@ def stack(x: Sequence[Any]) -> Tensor:
     >>> K.eval(K.stack([K.variable(1.), K.variable(2.)]))
     array([1., 2.], dtype=float32)
     """
-    nodes = _of_one_dtype(x)
+    nodes = _of_one_dtype(_several(x))
     if not nodes:
         raise refuse(ShapeError, "there is nothing to stack")
     for i, node in enumerate(nodes[1:], 2):
@@ -248,9 +250,14 @@ def stack(x: Sequence[Any]) -> Tensor:
     return Tensor(o.concatenate(*[o.expand_dims(node, axis=0) for node in nodes], axis=0))
 
 
+def _several(values: Any) -> list[Any]:
+    if not isinstance(values, Iterable):
+        raise refuse(DTypeError, f"the tensors are {show(values)}, not a list of tensors")
+    return list(values)
+
+
 def _of_one_dtype(values: Sequence[Any]) -> list[Node]:
     """Tensors, arrays and numbers as nodes of one dtype; numbers and lists take that of the others."""
-    values = list(values)
     strong = {i: node_of(v) for i, v in enumerate(values) if isinstance(v, Operators) or (isinstance(v, np.ndarray) and v.ndim)}
     like = _common_dtype(list(strong.values()))
     nodes = [strong[i] if i in strong else as_node(value, like=like) for i, value in enumerate(values)]
@@ -347,6 +354,8 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: str | None = "int
         if None in entries:
             return Tensor(o.arange(*sizes, bounds=entries, dtype=name))
         bounds = entries  # type: ignore[assignment]
+    if not all(np.ndim(bound) == 0 and np.asarray(bound).dtype.kind in "biuf" for bound in bounds):
+        raise refuse(DTypeError, f"the bounds are {', '.join(map(show, bounds))}, not numbers")
     if bounds[2] == 0:
         raise refuse(ShapeError, "the step is 0")
     values = np.arange(*bounds)

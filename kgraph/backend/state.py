@@ -11,16 +11,17 @@ import numpy as np
 import kgraph.ir.ops as o
 from kgraph import cache
 from kgraph import phase as _phase
-from kgraph.backend.operands import refuse
+from kgraph.backend.operands import number_of, refuse
 from kgraph.config import settings
 from kgraph.errors import ArgumentError, EngineError
 from kgraph.ir import origin
+from kgraph.ir.origin import here
 from kgraph.ir.tensor import Tensor
 from kgraph.ir.types import FLOATS
 from kgraph.lower.engine import engines_loaded, get_engine
 
 _uids: defaultdict[str, int] = defaultdict(int)
-_phase_tensor = Tensor(o.learning_phase())
+_phase_tensor: dict[str, Tensor] = {}  # one entry, made when it is first asked for: its origin is a line of the user's
 _legacy = {"weight_ordering": False, "manual_initialization": False}
 
 
@@ -38,7 +39,10 @@ def set_backend(name: str) -> None:
 
     Raises: EngineError for an engine that is not known, or not installed.
     """
-    get_engine(name)
+    try:
+        get_engine(name)
+    except EngineError as error:
+        raise error.at("set_backend", place=str(here())) from error.__cause__
     settings.engine = name
 
 
@@ -48,8 +52,8 @@ def epsilon() -> float:
 
 
 def set_epsilon(e: float) -> None:
-    """Set the fuzz factor, for what is built from now on."""
-    settings.epsilon = float(e)
+    """Set the fuzz factor, for what is built from now on. Raises ArgumentError for any but a number in [0, 1)."""
+    settings.epsilon = number_of(e, "epsilon", "a number from 0 to below 1")
 
 
 def floatx() -> str:
@@ -132,7 +136,10 @@ def learning_phase() -> Any:
     A function compiles a program for each phase, on first use. Unfed and unset, the phase is test.
     Keras 1.x: there an unfed phase is an error.
     """
-    return _phase_tensor if _phase.fixed is None else _phase.fixed
+    if _phase.fixed is not None:
+        return _phase.fixed
+    found = _phase_tensor.get("learning_phase")
+    return _phase_tensor.setdefault("learning_phase", Tensor(o.learning_phase())) if found is None else found
 
 
 def set_learning_phase(value: int) -> None:
@@ -160,13 +167,13 @@ def clear_session() -> None:
 def get_session() -> Any:
     """The session in which the TensorFlow engine runs functions, with kgraph's own graph unless `set_session` gave another.
 
-    A new session may take its place when most of its graph is dead, so ask again rather than keep it; one that you have set
-    stays. Raises EngineError on any other engine, which has none.
+    A new session may take its place when most of its graph is dead, so ask again rather than keep it; one that you have set,
+    or built ops of your own in, stays. Raises EngineError on any other engine, which has none.
     """
     try:
         return get_engine(settings.engine).session()
     except EngineError as error:
-        raise error.at("get_session") from None
+        raise error.at("get_session", place=str(here())) from None
 
 
 def set_session(session: Any) -> None:
@@ -178,4 +185,4 @@ def set_session(session: Any) -> None:
     try:
         get_engine(settings.engine).set_session(session)
     except EngineError as error:
-        raise error.at("set_session") from None
+        raise error.at("set_session", place=str(here())) from None

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 import kgraph.ir.ops as o
-from kgraph.backend.operands import dtype_of, refuse, show
+from kgraph.backend.operands import dtype_of, node_of, refuse, show
 from kgraph.backend.state import get_uid
 from kgraph.config import settings
-from kgraph.errors import DTypeError, ShapeError, TensorUseError, UpdateError
+from kgraph.errors import ArgumentError, DTypeError, ShapeError, TensorUseError, UpdateError
 from kgraph.function import Function
 from kgraph.ir.node import Identity
 from kgraph.ir.operators import Operators
@@ -48,8 +48,9 @@ def placeholder(
             raise refuse(
                 ShapeError, "neither shape nor ndim is given", hint="K.placeholder(shape=(None, 3)) or K.placeholder(ndim=2)"
             )
-        shape = (None,) * ndim
-    sizes = _sizes(shape, unknown=True)
+        shape = (None,) * _size(ndim, "ndim")
+    allowed = "an int of at least 0, or None"
+    sizes = tuple([None if s is None else _size(s, f"shape[{axis}]", allowed) for axis, s in enumerate(_listed(shape))])
     kind = TensorType(dtype_of(dtype, settings.floatx), sizes)
     tensor: Any = Tensor(o.placeholder(type=kind, uid=Identity(name or f"placeholder_{get_uid('placeholder')}")))
     tensor._keras_shape, tensor._uses_learning_phase = sizes, False
@@ -87,7 +88,7 @@ def zeros(shape: Sequence[int], dtype: Any = None, name: str | None = None) -> T
     array([[0., 0.],
            [0., 0.]], dtype=float32)
     """
-    return variable(np.zeros(_sizes(shape)), dtype, name)
+    return variable(np.zeros(sizes_of_value(shape)), dtype, name)
 
 
 def ones(shape: Sequence[int], dtype: Any = None, name: str | None = None) -> Tensor:
@@ -96,7 +97,7 @@ def ones(shape: Sequence[int], dtype: Any = None, name: str | None = None) -> Te
     >>> K.eval(K.ones((2,)))
     array([1., 1.], dtype=float32)
     """
-    return variable(np.ones(_sizes(shape)), dtype, name)
+    return variable(np.ones(sizes_of_value(shape)), dtype, name)
 
 
 def eye(size: int, dtype: Any = None, name: str | None = None) -> Tensor:
@@ -106,7 +107,7 @@ def eye(size: int, dtype: Any = None, name: str | None = None) -> Tensor:
     array([[1., 0.],
            [0., 1.]], dtype=float32)
     """
-    return variable(np.eye(size), dtype, name)
+    return variable(np.eye(_size(size, "size")), dtype, name)
 
 
 def count_params(x: Tensor) -> Any:
@@ -115,14 +116,15 @@ def count_params(x: Tensor) -> Any:
     >>> int(K.count_params(K.zeros((2, 3))))
     6
     """
-    if None in x.shape:
+    sizes = node_of(x).type.shape
+    if None in sizes:
         raise refuse(ShapeError, "a size is unknown while the graph is built", x=x)
-    return np.prod(np.array(x.shape, dtype="int64"))
+    return np.prod(np.array(sizes, dtype="int64"))
 
 
 def get_variable_shape(x: Tensor) -> tuple[int | None, ...]:
     """The sizes of a variable, ints."""
-    return x.shape
+    return node_of(x).type.shape
 
 
 # ---------------------------------------------------------------------------------------------------- values
@@ -156,11 +158,11 @@ def batch_get_value(xs: Iterable[Any]) -> list[np.ndarray[Any, Any]]:
     >>> K.batch_get_value([])
     []
     """
-    from kgraph.call import all_held
+    from kgraph.call import holding
 
     storages = [_storage(x) for x in xs]
-    with all_held([s.lock for s in sorted(set(storages), key=lambda s: s.number)]):
-        values = [storage.get() for storage in storages]
+    locks = [storage.lock for storage in sorted(set(storages), key=lambda s: s.number)]
+    values = holding(locks, lambda: [storage.get() for storage in storages])
     return [value.copy() for value in values]
 
 
@@ -177,15 +179,20 @@ def set_value(x: Any, value: Any) -> None:
 
 def batch_set_value(tuples: Iterable[tuple[Any, Any]]) -> None:
     """Give several variables values: pairs (variable, value). If one does not fit, none is set."""
-    found = [(_storage(x), x, value) for x, value in tuples]
-    arrays = [(storage, _as_array(value, storage.type.dtype, x)) for storage, x, value in found]
+    arrays = []
+    for position, pair in enumerate(tuples):
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+            raise refuse(ArgumentError, f"item {position} is {show(pair)}, not a pair (variable, value)")
+        x, value = pair
+        arrays.append((storage := _storage(x), _as_array(value, storage.type.dtype, x)))
     for storage, array in arrays:
         storage.set(array)
 
 
 def _storage(x: Any) -> Variable:
     if not isinstance(x, Operators) or x.node.op is not o.variable:
-        raise refuse(TensorUseError, "this is no variable", hint="K.eval gives the value of any expression", x=x)
+        hint = "K.variable makes one; K.eval gives the value of any expression"
+        raise refuse(TensorUseError, "this is no variable", hint=hint, x=x)
     return x.node.attr("uid")
 
 
@@ -212,19 +219,22 @@ def _as_array(value: Any, dtype: str, variable: Any) -> np.ndarray[Any, Any]:
     return array
 
 
-def _sizes(shape: Any, unknown: bool = False) -> tuple[int | None, ...]:
+def sizes_of_value(shape: Any) -> tuple[int, ...]:
+    """The shape of a value: ints. Raises ShapeError."""
+    return tuple([_size(size, f"shape[{axis}]") for axis, size in enumerate(_listed(shape))])
+
+
+def _listed(shape: Any) -> Sequence[Any]:
     if not isinstance(shape, (tuple, list)):
-        raise refuse(ShapeError, f"a shape is a tuple or list of sizes, not {show(shape)}")
-    sizes: list[int | None] = []
-    for size in shape:
-        if size is None and unknown:
-            sizes.append(None)
-            continue
-        if not hasattr(size, "__index__") or isinstance(size, Operators) or size.__index__() < 0:
-            what = "an int of at least 0" + (", or None" if unknown else "")
-            raise refuse(ShapeError, f"a size of {tuple(shape)!r} is {show(size)}, not {what}")
-        sizes.append(int(size.__index__()))
-    return tuple(sizes)
+        hint = f"the shape of a vector is ({shape},)" if isinstance(shape, int) else None
+        raise refuse(ShapeError, f"a shape is a tuple or list of sizes, not {show(shape)}", hint=hint)
+    return shape
+
+
+def _size(size: Any, what: str, allowed: str = "an int of at least 0") -> int:
+    if not hasattr(size, "__index__") or isinstance(size, Operators) or size.__index__() < 0:
+        raise refuse(ShapeError, f"{what} is {show(size)}, not {allowed}")
+    return int(size.__index__())
 
 
 # ---------------------------------------------------------------------------------------------------- updates

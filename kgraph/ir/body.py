@@ -87,12 +87,12 @@ def close(outputs: Sequence[Node], inside: Iterable[Node], given: Sequence[Node]
     return Graph([o.param(index=i, type=type) for i, type in enumerate(types)], results), tuple(captures)
 
 
-def check_no_strays(order: Iterable[Node]) -> None:
-    """Raises BodyError for a parameter of a body that is used outside of it."""
+def check_no_strays(order: Iterable[Node], call: str = "function") -> None:
+    """Raises BodyError, in the name of a call, for a parameter of a body that is used outside of it."""
     for node in order:
         if node.op is o.param and isinstance(node.attr("index"), Parameter):
             parameter = node.attr("index")
             raise BodyError(
                 f"a value of the body of {parameter.of} is used outside of it",
                 hint=f"return it from the function given to {parameter.of}, and use what {parameter.of} returns",
-            ).at("function", [f"value: {describe(node)}", f"body:  {parameter.of} at {parameter.place}"], str(node.origin))
+            ).at(call, [f"value: {describe(node)}", f"body:  {parameter.of} at {parameter.place}"], str(node.origin))

@@ -35,7 +35,8 @@ def gradients(loss: Node, wrt: Sequence[Node], disconnected: str = "raise") -> l
         hint = f"it is one of {', '.join(map(repr, DISCONNECTED))}"
         raise GradientError(f"disconnected is {disconnected!r}", hint=hint).at(here(2).function, (), str(here(2)))
     if is_tuple(loss.type) or not loss.type.is_float:
-        raise GradientError(f"the loss is {loss.type}, and only floats have gradients", hint="cast it with K.cast before").at(
+        hint = "cast what it is computed from, with K.cast; a cast of the loss alone has no gradient either"
+        raise GradientError(f"the loss is {loss.type}, and only floats have gradients", hint=hint).at(
             here(2).function, [f"loss: {describe(loss)}"], str(here(2))
         )
     found = cotangents([loss], [o.ones_like(loss)], wrt)
@@ -107,10 +108,10 @@ def _side_of(node: Node, position: int, sides: dict[Node, Guard | None]) -> Guar
 
 def _leave(g: Any, inside: Guard | None, outside: Guard | None, x: Node) -> Any:
     """g, a cotangent of x that is valid inside of some sides, as one that is valid outside: zero where they are not taken."""
-    while inside is not outside:
-        assert inside is not None
-        sides = (g, o.zeros_like(x)) if inside.side else (o.zeros_like(x), g)
-        g = o.switch(inside.condition, *sides)
+    while inside is not outside and inside is not None:
+        if outside is None or outside.holds(inside.condition) is None:
+            sides = (g, o.zeros_like(x)) if inside.side else (o.zeros_like(x), g)
+            g = o.switch(inside.condition, *sides)
         inside = inside.outer
     return g
 
@@ -155,7 +156,8 @@ def _disconnected(loss: Node, node: Node) -> GradientError:
     if not node.type.is_float:
         message = f"{name} is {node.type.dtype}, and only floats have gradients"
     elif ends:
-        message = f"the gradient path from {name} ends at {ends[0].op.name}, which has no gradient"
+        why = "which has no gradient" if ends[0].op.vjp is None else f"whose result is {ends[0].type.dtype}"
+        message = f"the gradient path from {name} ends at {ends[0].op.name}, {why}"
         operands.append(f"ends at:  {describe(ends[0])}")
     else:
         message = f"the loss does not depend on {name}"

@@ -48,6 +48,10 @@ def enter(outer: Guard | None, condition: Node, side: bool) -> Guard | None:
     """The path one step longer; the same path where it says so already, contradicts it, or is deep enough."""
     if outer is not None and (outer.depth >= DEEPEST or outer.holds(condition) is not None):
         return outer
+    return _step(outer, condition, side)
+
+
+def _step(outer: Guard | None, condition: Node, side: bool) -> Guard:
     key = (outer, condition, side)
     found: Guard | None = _GUARDS.get(key)
     return _GUARDS.setdefault(key, Guard(outer, condition, side)) if found is None else found
@@ -60,16 +64,17 @@ def taken(node: Node, guard: Guard | None) -> Node | None:
 
 
 def meet(x: Guard | None, y: Guard | None) -> Guard | None:
-    """The longest path that both begin with."""
-    while x is not y:
-        if x is None or y is None:
-            return None
-        deeper, level = x.depth > y.depth, x.depth == y.depth
-        if deeper or level:
-            x = x.outer
-        if not deeper:
-            y = y.outer
-    return x
+    """The steps that both have, in the order of the first."""
+    kept = []
+    step = x
+    while step is not y and step is not None and y is not None:
+        if y.holds(step.condition) is step.side:
+            kept.append(step)
+        step = step.outer
+    found = y if step is y else None
+    for step in reversed(kept):
+        found = _step(found, step.condition, step.side)
+    return found
 
 
 def guards(order: Sequence[Node], roots: Iterable[Node]) -> dict[Node, Guard | None]:

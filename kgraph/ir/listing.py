@@ -143,7 +143,10 @@ def _spelled(value: Any) -> str:
         return repr(value.key)
     if isinstance(value, Graph):
         flat = [*value.inputs, *value.outputs, *(node for pair in value.updates for node in pair)]
-        return f"body:{Listing.of(flat).digest(len(value.inputs), len(value.outputs)).hex()}"
+        inner = Listing.of(flat)
+        # A program has the large constants of its bodies in it: only those outside of bodies are arguments.
+        held = [constant.key for constant in inner.identities if isinstance(constant, Constant)]
+        return f"body:{inner.digest(len(value.inputs), len(value.outputs), held).hex()}"
     if isinstance(value, tuple):
         return f"({','.join(map(_spelled, value))})"
     return f"{type(value).__name__}:{value!r}"

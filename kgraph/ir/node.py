@@ -14,7 +14,7 @@ import numpy as np
 
 from kgraph.ir.operators import Operators
 from kgraph.ir.origin import Origin
-from kgraph.ir.types import TensorType, TupleType
+from kgraph.ir.types import TensorType, TupleType, is_tuple
 from kgraph.ir.weak import WeakTable
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Node(Operators):
     attrs: Attrs
     type: TensorType
     origins: tuple[Origin, ...]
+    __iter__ = None  # indexing until there is an IndexError never ends where a size is unknown
 
     @property
     def node(self) -> Node:  # type: ignore[override]
@@ -93,11 +94,11 @@ _new = object.__new__
 
 
 def find(op: Op, inputs: tuple[Node, ...], attrs: Attrs, origin: Origin) -> Node | None:
-    """The live node of this op, inputs and attrs; it remembers the origin too, as one of its first few."""
+    """The live node of this op, inputs and attrs; it remembers the origin too: the first few, and the last."""
     entry = _entries.get((op, inputs, attrs))
     node: Node | None = None if entry is None else entry()
-    if node is not None and origin is not node.origins[0] and len(node.origins) < 4 and origin not in node.origins:
-        node.origins += origin.alone
+    if node is not None and origin is not node.origins[0] and origin not in node.origins:
+        node.origins = node.origins[:3] + origin.alone
     return node
 
 
@@ -138,7 +139,7 @@ class Constant:
     __slots__ = ("array", "key", "_hash")
 
     def __init__(self, array: np.ndarray[Any, Any]):
-        array = np.array(array, order="C", copy=True)
+        array = np.array(array, array.dtype.newbyteorder("="), order="C", copy=True)  # of one byte order: bytes are compared
         array.flags.writeable = False
         data = array.tobytes() if array.nbytes <= 64 else hashlib.blake2b(array.data, digest_size=32).digest()
         self.array = array
@@ -242,3 +243,20 @@ def describe(node: Node) -> str:
     origin = node.origin
     what = f"{origin.function} ({node.op.name})" if origin.function not in ("", node.op.name) else node.op.name
     return f"{node.type}  {what} at {origin}"
+
+
+def as_given(node: Node, call: Origin) -> Node:
+    """The tensor that a call was given, if the call has made the node of it alone: cast it, say, or added axes of size 1."""
+    given: set[Node] = set()
+    seen, todo = {node}, [node]
+    for each in todo:
+        if call in each.origins and each.inputs:
+            todo += [i for i in each.inputs if i not in seen]
+            seen.update(each.inputs)
+        elif each.op.name not in ("constant", "stream"):
+            given.add(each)
+    if len(given) == 1 and not is_tuple(node.type):
+        (one,) = given
+        if not is_tuple(one.type) and [s for s in one.type.shape if s != 1] == [s for s in node.type.shape if s != 1]:
+            return one
+    return node

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kgraph.errors import KGraphError
-from kgraph.ir.node import Node, describe, find, intern
-from kgraph.ir.origin import here
-from kgraph.ir.types import TensorType, TupleType
+from kgraph.ir.node import Node, as_given, describe, find, intern
+from kgraph.ir.origin import Origin, here
+from kgraph.ir.types import TensorType, TupleType, show_shape
 
 #: Name -> op. Closed: what is read from a file is looked up here and nowhere else.
 OPS: dict[str, Op] = {}
@@ -102,18 +102,36 @@ class Op:
         try:
             return self.type_rule(*types, **dict(attrs))
         except KGraphError as error:
-            origin = here(4)
-            raise error.at(origin.function or self.name, self.describe_operands(inputs), str(origin)) from None
+            raise self.explained(error, inputs, here(4)) from None
 
-    def describe_operands(self, inputs: tuple[Node, ...]) -> list[str]:
-        """A line per operand: its name in the type rule, its type, and what the user calls it."""
+    def explained(
+        self, error: KGraphError, inputs: Sequence[Node], origin: Origin, types: Mapping[Node, TensorType] | None = None
+    ) -> KGraphError:
+        """An error with who raised it, at which line, and a line per operand: its name in the type rule, its type, and what the
+        user calls it.
+
+        Args:
+          origin: where the op is applied.
+          types: of nodes in one call of a function, with the sizes that were unknown.
+        """
         rest = len(inputs) - len(self.input_names)
         names = [*self.input_names[: len(inputs)], *[f"{self.rest_name} {i + 1}" for i in range(rest)]]
-        width = max(map(len, names), default=0)
-        return [f"{name + ':':<{width + 1}} {describe(node)}" for name, node in zip(names, inputs, strict=True)]
+        width = max(map(len, names), default=0) + 1
+        operands = []
+        for name, node in zip(names, inputs, strict=True):
+            if name != "key":  # of a random draw; the user has made none
+                node = as_given(node, origin)
+                now = types[node] if types and node in types else node.type
+                shown = "" if now is node.type else f"  (here {show_shape(now.shape)})"
+                operands.append(f"{name + ':':<{width}} {describe(node)}{shown}")
+        return error.at(origin.function or self.name, operands, str(origin))
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return OPS.__getitem__, (self.name,)
+        return _op_named, (self.name,)
+
+
+def _op_named(name: str) -> Op:
+    return OPS[name]

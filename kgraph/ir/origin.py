@@ -75,7 +75,8 @@ _ORIGINS = WeakTable()
 _OPERATORS = {
     "__truediv__": "divide", "__rtruediv__": "divide", "__floordiv__": "floor_divide", "__rfloordiv__": "floor_divide",
     "__sub__": "subtract", "__rsub__": "subtract", "__mul__": "multiply", "__rmul__": "multiply", "__radd__": "add",
-    "__rpow__": "pow", "__rmod__": "mod", "__neg__": "negative", "__getitem__": "index", "__array_ufunc__": "",
+    "__rpow__": "pow", "__rmod__": "mod", "__rmatmul__": "matmul", "__neg__": "negative", "__getitem__": "index",
+    "__array_ufunc__": "", "__init__": "Function",
     "__gt__": "greater", "__ge__": "greater_equal", "__lt__": "lesser", "__le__": "lesser_equal",
 }  # fmt: skip
 
@@ -94,7 +95,11 @@ def _is_below_here(file: str) -> bool:
 
 
 class _Building(threading.local):
-    """What holds for the nodes that this thread builds now."""
+    """What holds for the nodes that this thread builds now.
+
+    Whoever sets the origin sets it back in a ``finally`` of its own: a context manager's way out is a call, and Ctrl-C may come
+    before a call does anything.
+    """
 
     scope: str = ""
     origin: Origin | None = None
@@ -114,7 +119,7 @@ def _is_inside(file: str) -> bool:
 
 
 def here(depth: int = 1) -> Origin:
-    """The origin of what is built now: the caller's line, or the one set by `originating`."""
+    """The origin of what is built now: the caller's line, or the one that is set."""
     set_by_caller = building.origin
     if set_by_caller is not None:
         return set_by_caller
@@ -139,17 +144,6 @@ def here(depth: int = 1) -> Origin:
     if found is None:
         found = _ORIGINS.setdefault(key, Origin(file, call, scope, FORWARD, 0, code, frame.f_lasti))
     return found
-
-
-@contextmanager
-def originating(origin: Origin | None) -> Iterator[None]:
-    """Nodes built inside the block come from origin. None: from the line that builds them."""
-    before = building.origin
-    building.origin = origin
-    try:
-        yield
-    finally:
-        building.origin = before
 
 
 @contextmanager

@@ -140,7 +140,7 @@ def from_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
 
         origin = here(2)
         raise TensorUseError(
-            f"np.{ufunc.__name__}{how} does not build a node", hint="use the K function of the same meaning"
+            f"NumPy's {ufunc.__name__}{how} does not take a symbolic tensor", hint="use the K function of the same meaning"
         ).at(
             f"np.{ufunc.__name__}",
             [f"x: {describe(i.node)}" for i in inputs if isinstance(i, operators.Operators)],
@@ -148,9 +148,10 @@ def from_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
         )
     if op is o.identity:  # np.positive: a handle of its own on the same node, as +x
         return inputs[0].wrap(inputs[0].node)
-    if len(inputs) == 1:
-        return apply(op, inputs[0])
-    return combine(op, *inputs)
+    try:
+        return apply(op, inputs[0]) if len(inputs) == 1 else combine(op, *inputs)
+    except DTypeError as error:
+        raise error.at(f"np.{ufunc.__name__}") from None
 
 
 _NAMED_OTHERWISE = {

@@ -7,6 +7,7 @@ have refused while the graph was built, they refuse now. Two unknown sizes that 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 import kgraph.ir.ops as o
 from kgraph.errors import KGraphError, ShapeError
 from kgraph.ir.node import Node
-from kgraph.ir.types import Shape, TensorType, is_tuple, show_shape
+from kgraph.ir.types import Shape, TensorType, is_tuple, numpy_dtype
 
 
 class SizeCheck:
@@ -40,9 +41,12 @@ class SizeCheck:
         with np.errstate(all="ignore"):
             for node in self.loose:
                 inputs = [types.get(i, i.type) for i in node.inputs]
-                types[node] = found = _real_type(node, inputs, values)
-                if node.op.broadcasts:
-                    _check_equal(node, inputs, found)
+                try:
+                    types[node] = found = _real_type(node, inputs, values)
+                    if node.op.broadcasts:
+                        _check_equal(node, inputs, found)
+                except KGraphError as error:
+                    raise node.op.explained(error, node.inputs, node.origin, types) from None
                 _note_value(node, inputs, values)
 
 
@@ -57,15 +61,13 @@ def _check_equal(node: Node, inputs: Sequence[TensorType], result: TensorType) -
         for axis, size in enumerate(real.shape):
             wanted = result.shape[axis + lead]
             if size != wanted and size is not None and wanted is not None and built.type.shape[axis] != 1:
-                raise ShapeError(
-                    f"sizes differ at run time on axis {axis - len(real.shape)}: {size} != {wanted}",
-                    hint="a size that was unknown while the graph was built is never stretched; it has to be equal",
-                ).at(node.origin.function, _operands(node, inputs), str(node.origin))
+                raise unequal(axis - len(real.shape), size, wanted)
 
 
-def _operands(node: Node, inputs: Sequence[TensorType]) -> list[str]:
-    lines = node.op.describe_operands(node.inputs)
-    return [f"{line}  (here {show_shape(type.shape)})" for line, type in zip(lines, inputs, strict=True)]
+def unequal(axis: int, *sizes: int) -> ShapeError:
+    """The error for sizes that meet on an axis, counted from the end, and differ when the program runs."""
+    hint = "a size that was unknown while the graph was built is never stretched; it has to be equal"
+    return ShapeError(f"sizes differ at run time on axis {axis}: {' != '.join(map(str, sizes))}", hint=hint)
 
 
 def _real_type(node: Node, inputs: Sequence[TensorType], values: Mapping[Node, Any]) -> Any:
@@ -84,16 +86,16 @@ def _real_type(node: Node, inputs: Sequence[TensorType], values: Mapping[Node, A
             entries[hole] = int(value)
         attrs[node.op.sized] = tuple(entries)
     operands = inputs[: len(inputs) - len(holes)] if holes else inputs
-    try:
-        return node.op.type_rule(*operands, **attrs)
-    except KGraphError as error:
-        raise error.at(node.origin.function, _operands(node, inputs), str(node.origin)) from None
+    return node.op.type_rule(*operands, **attrs)
 
 
 def _known_value(node: Node, values: Mapping[Node, Any]) -> Any:
     if node.op is o.constant:
         return node.attrs[0][1].array
-    return values[node] if node in values else None if is_tuple(node.type) else o.static_int(node)
+    if node in values:
+        return values[node]
+    known = None if is_tuple(node.type) else o.static_int(node)
+    return None if known is None else np.array(known, numpy_dtype(node.type.dtype))
 
 
 def _note_value(node: Node, inputs: Sequence[TensorType], values: dict[Node, Any]) -> None:
@@ -107,7 +109,12 @@ def _note_value(node: Node, inputs: Sequence[TensorType], values: dict[Node, Any
             values[node] = np.array(kept, "int32") if node.op is o.shape else np.int32(np.prod(np.array(kept, "int64")))
         return
     operands = [_known_value(i, values) for i in node.inputs]
-    if node.op.numpy is not None and operands and all(value is not None for value in operands):
+    if node.op.numpy is None or not operands or any(value is None for value in operands):
+        return
+    if node.op.effect:
+        values[node] = operands[0]  # the program prints it
+        return
+    with suppress(ValueError, IndexError, ZeroDivisionError):  # the program raises it, where it is needed
         values[node] = node.op.numpy(*operands, **dict(node.attrs))
 
 

@@ -23,7 +23,9 @@ def listing(graph: Graph, lines: int = LONGEST) -> str:
 
 
 def _rows(graph: Graph, indent: str) -> Iterator[tuple[str, str, str, str]]:
-    order = toposort((*graph.inputs, *graph.roots), stop=graph.inputs)
+    targets = [variable for variable, _ in graph.updates]
+    given = set(graph.inputs)
+    order = toposort((*graph.inputs, *graph.roots, *targets), stop=given)
     names: dict[Node, str] = {}
     number = 0
     for node in order:
@@ -31,7 +33,8 @@ def _rows(graph: Graph, indent: str) -> Iterator[tuple[str, str, str, str]]:
             names[node] = repr(node.attrs[0][1])
             continue
         number, names[node] = number + 1, f"%{number}"
-        operands = [names[i] for i in node.inputs]
+        cut = node.inputs and node in given  # in a call: what it was made of is not computed
+        operands = ["..."] if cut else [names[i] for i in node.inputs]
         attrs = [f"{name}={_shown(value)}" for name, value in node.attrs if name != "type" and not isinstance(value, Graph)]
         called = f"{node.op.name} {node.name!r}" if node.name else f"{node.op.name}({', '.join(operands + attrs)})"
         yield f"{indent}{names[node]}", repr(node.type), called, str(node.origin)
@@ -42,7 +45,7 @@ def _rows(graph: Graph, indent: str) -> Iterator[tuple[str, str, str, str]]:
     results = ", ".join(names[node] for node in graph.outputs)
     yield f"{indent}return", "", results, ""
     for variable, value in graph.updates:
-        yield f"{indent}update", "", f"{names.get(variable, variable.name)} <- {names[value]}", ""
+        yield f"{indent}update", "", f"{names[variable]} <- {names[value]}", ""
 
 
 def _shown(value: Any) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import kgraph.ir.ops as o
-from kgraph.errors import GraphError
+from kgraph.errors import GraphError, KGraphError
 from kgraph.ir.body import Parameter
 from kgraph.ir.node import Constant, Graph, Identity, Node, describe
 from kgraph.ir.op import OPS
 from kgraph.ir.traverse import toposort
-from kgraph.ir.types import TensorType
+from kgraph.ir.types import Shape, TensorType, is_tuple, same_size
 
 _ATTR_TYPES = (bool, int, str, type(None), tuple, TensorType, Constant, Identity, Graph)
 
@@ -20,8 +20,8 @@ def verify(graph: Graph) -> None:
     """Raises GraphError, naming the node, for a graph that breaks a rule of the graph.
 
     The rules: ops are in the table; the type of each node is what its type rule says; attrs are of the kinds that can be
-    hashed, compared and saved; inputs are distinct sources or cut points; targets of updates are distinct variables, and new
-    values have their type; bodies are closed, positional, and well-formed themselves.
+    hashed, compared and saved; inputs are distinct sources or cut points; outputs have one result each; targets of updates are
+    distinct variables, and new values have their type; bodies are closed, positional, and well-formed themselves.
     """
     pending: list[tuple[Graph, Node | None]] = [(graph, None)]
     while pending:
@@ -32,8 +32,14 @@ def verify(graph: Graph) -> None:
         for node in order:
             _check_node(node)
             pending += [(value, node) for _, value in node.attrs if isinstance(value, Graph)]
+        for root in checked.roots:
+            if is_tuple(root.type):
+                raise _broken("an output has several results; item picks one", root)
         if owner is None:
             _check_updates(checked)
+            for node in order:
+                if node.op is o.param and node not in checked.inputs:
+                    raise _broken("a parameter of a body is used outside of it", node)
         else:
             _check_closed(checked, order, owner)
 
@@ -44,7 +50,12 @@ def _check_node(node: Node) -> None:
     for name, value in node.attrs:
         if not all(type(part) in _ATTR_TYPES or isinstance(part, Identity) for part in _parts(value)):
             raise _broken(f"the attr {name} is a {type(value).__name__}, {value!r}", node)
-    if node.op.infer(node.inputs, node.attrs) is not node.type:
+    try:
+        found = node.op.infer(node.inputs, node.attrs)
+    except Exception as error:  # a type rule foresees the wrong types, not the wrong kinds of inputs and attrs
+        message = error.message if isinstance(error, KGraphError) else f"{type(error).__name__}: {error}"
+        raise _broken(f"the type rule refuses the inputs and attrs: {message}", node) from error
+    if found is not node.type:
         raise _broken("the type is not what the type rule says", node)
 
 
@@ -59,8 +70,12 @@ def _check_updates(graph: Graph) -> None:
     for variable, value in graph.updates:
         if variable.op is not o.variable:
             raise _broken("the target of an update is no variable", variable)
-        if variable.dtype != value.dtype or variable.ndim != value.ndim:
+        if variable.dtype != value.dtype or not _may_have(value.type.shape, variable.type.shape):
             raise _broken(f"the new value of {describe(variable)} is of another type", value)
+
+
+def _may_have(shape: Shape, wanted: Shape) -> bool:
+    return len(shape) == len(wanted) and all(map(same_size, shape, wanted))
 
 
 def _check_closed(body: Graph, order: Iterable[Node], owner: Node) -> None:

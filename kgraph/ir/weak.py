@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import weakref
 from _weakref import _remove_dead_weakref  # type: ignore[attr-defined]  # what weakref.py itself removes entries with: atomic
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 
@@ -25,9 +25,10 @@ class WeakTable:
     def __init__(self) -> None:
         entries: dict[Hashable, Entry] = {}
 
-        def drop(entry: weakref.ref[Any]) -> None:
-            # No lock: this runs wherever an object happens to die, also in a thread that holds the lock.
-            _remove_dead_weakref(entries, entry.key)  # type: ignore[attr-defined]
+        def drop(entry: weakref.ref[Any], remove: Callable[..., None] = _remove_dead_weakref) -> None:
+            # No lock: this runs wherever an object happens to die, also in a thread that holds the lock, and when the
+            # interpreter ends, which has emptied this module by then: hence the default.
+            remove(entries, entry.key)  # type: ignore[attr-defined]
 
         self.entries = entries
         self._drop = drop

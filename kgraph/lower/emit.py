@@ -464,7 +464,7 @@ def _quietly(function: Any) -> Any:
     return quiet
 
 
-_BITS = {2: np.int16, 4: np.int32, 8: np.int64}
+_BITS = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
 
 
 def kept(condition: Any, x: Any, out: Any) -> Any:

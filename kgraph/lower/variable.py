@@ -24,7 +24,8 @@ class Copy:
     __slots__ = ("engine", "storage", "version")
 
     def __init__(self, engine: Engine):
-        self.engine, self.storage, self.version = engine, None, -1
+        self.engine, self.version = engine, -1
+        self.storage: Any = None
 
 
 class Variable(Identity):
@@ -47,7 +48,7 @@ class Variable(Identity):
         self.host: np.ndarray[Any, Any] | None = value
         self.version = 0
         self.newest: Copy | None = None
-        self._copies: dict[str, Copy] = {}  # by engine name
+        self._copies: dict[int, Copy] = {}  # by the number of the engine
 
     def get(self) -> np.ndarray[Any, Any]:
         """The value, as an array that must not be written to."""
@@ -56,6 +57,12 @@ class Variable(Identity):
                 assert self.newest is not None
                 self.host = np.asarray(self.newest.engine.to_host(self.newest.storage), numpy_dtype(self.type.dtype))
             return self.host
+
+    def found(self, value: np.ndarray[Any, Any], version: int) -> None:
+        """Keep a value that was read from an engine's storage, if nothing has been written since that version."""
+        with self.lock:
+            if self.version == version:
+                self.host = value
 
     def set(self, value: np.ndarray[Any, Any]) -> None:
         """Take a new value, of the variable's dtype and shape, that nobody else will write to."""
@@ -66,7 +73,7 @@ class Variable(Identity):
     def copy_in(self, engine: Engine) -> Copy:
         """The engine's copy, as it is: `refresh` brings it up to date."""
         with self.lock:
-            return self._copies.setdefault(engine.name, Copy(engine))
+            return self._copies.setdefault(engine.number, Copy(engine))
 
     def refresh(self, copy: Copy) -> None:
         """Give an engine's copy the value. Called with the lock held."""

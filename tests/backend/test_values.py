@@ -14,6 +14,7 @@ from tests.cases.base import Array, widest
 from tests.engines import engines_installed
 from tests.kcases import KCASES, KNOWN_GAPS
 from tests.kcases.base import KCase
+from tests.lower.batches import BATCHED, Part, run
 from tests.numeric import assert_gradient, central_difference, weights
 
 ENGINES = engines_installed()
@@ -40,8 +41,11 @@ def placeholders(inputs: Sequence[Array], shapes: Sequence[Any]) -> list[Any]:
 @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
 @pytest.mark.parametrize(("case", "engine"), _rows(KCASES))
 def test_value_dtype_and_shape(case: KCase, engine: str, known: bool) -> None:
-    given = placeholders(case.inputs, case.shapes(known))
-    out = case.tensor(*given)
+    def part(case: KCase) -> Part:
+        given = placeholders(case.inputs, case.shapes(known))
+        return given, [case.tensor(*given)], list(case.inputs)
+
+    given, (out,), _ = part(case)
     wanted = case.expected()
     assert type(out) is Tensor
     assert all(out is not x for x in given)
@@ -50,17 +54,24 @@ def test_value_dtype_and_shape(case: KCase, engine: str, known: bool) -> None:
     assert all(size in (None, real) for size, real in zip(K.int_shape(out), wanted.shape, strict=True))
     if known:
         assert K.int_shape(out) == (wanted.shape if case.known is None else case.known)
-    (found,) = K.function(given, [out], engine=engine)(list(case.inputs))
+    (found,) = run(engine, ("K", known), case, KCASES, part, compiled=known)
     assert type(found) is np.ndarray
     case.close(found)
 
 
-@pytest.mark.parametrize(("case", "engine"), _rows([case for case in KCASES if case.inputs]))
+_WITH_TENSORS = [case for case in KCASES if case.inputs]
+
+
+@pytest.mark.parametrize(("case", "engine"), _rows(_WITH_TENSORS))
 def test_variables_and_arrays_in_the_place_of_tensors(case: KCase, engine: str) -> None:
-    variables = [K.variable(x, dtype=x.dtype.name) for x in case.inputs]
-    case.close(K.function([], case.tensor(*variables), engine=engine)())
-    if case.arrays and all(x.ndim for x in case.inputs):
-        case.close(K.function([], case.tensor(*case.inputs), engine=engine)())
+    def part(case: KCase) -> Part:
+        made = [case.tensor(*[K.variable(x, dtype=x.dtype.name) for x in case.inputs])]
+        if case.arrays and all(x.ndim for x in case.inputs):
+            made.append(case.tensor(*case.inputs))
+        return [], made, []
+
+    for found in run(engine, "K of variables", case, _WITH_TENSORS, part, compiled=False):
+        case.close(found)
 
 
 class Slopes:
@@ -76,6 +87,10 @@ class Slopes:
         self.weights = weights(case.expected().shape)
         self.gradients = K.gradients(K.sum(K.cast(out, "float64") * self.weights), self.wrt, disconnected="none")
 
+    def part(self) -> Part:
+        """The gradients that there are."""
+        return self.given, [g for g in self.gradients if g is not None], self.inputs
+
     def expected(self) -> list[Any]:
         if callable(self.case.grad):
             with np.errstate(all="ignore"):
@@ -88,14 +103,19 @@ class Slopes:
             return float(np.sum(np.asarray(self.case.oracle(*inputs)) * self.weights))
 
 
+_SLOPED = [case for case in KCASES if case.differentiable]
+
+
 @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
-@pytest.mark.parametrize(("case", "engine"), _rows([case for case in KCASES if case.differentiable]))
+@pytest.mark.parametrize(("case", "engine"), _rows(_SLOPED))
 def test_gradient(case: KCase, engine: str, known: bool) -> None:
     slopes = Slopes(case, known)
     for x, g in zip(slopes.wrt, slopes.gradients, strict=True):
         assert g is None or (K.dtype(g) == K.dtype(x) and K.ndim(g) == K.ndim(x))
         assert g is None or not known or K.int_shape(g) == K.int_shape(x)
-    found = iter(K.function(slopes.given, [g for g in slopes.gradients if g is not None], engine=engine)(slopes.inputs))
+    found = iter(
+        run(engine, ("K gradient", known), case, _SLOPED, lambda case: Slopes(case, known).part(), compiled=False)
+    )
     for g, wanted in zip(slopes.gradients, slopes.expected(), strict=True):
         if wanted is None:
             assert g is None
@@ -103,16 +123,31 @@ def test_gradient(case: KCase, engine: str, known: bool) -> None:
             assert_gradient(None if g is None else next(found), np.asarray(wanted))
 
 
-@pytest.mark.parametrize(("case", "engine"), _rows([case for case in KCASES if case.curved]))
+class Curves:
+    """The second gradients of a row: of a weighted sum of the first ones, with respect to its float operands."""
+
+    def __init__(self, case: KCase):
+        self.slopes = Slopes(case, known=True)
+        _, first, _ = self.slopes.part()
+        assert first
+        self.total = sum(K.sum(g * weights(K.int_shape(g), seed=i)) for i, g in enumerate(first))
+        self.second = K.gradients(self.total, self.slopes.wrt, disconnected="none")
+
+    def part(self) -> Part:
+        return self.slopes.given, [g for g in self.second if g is not None], self.slopes.inputs
+
+
+_CURVED = [case for case in KCASES if case.curved]
+
+
+@pytest.mark.parametrize(("case", "engine"), _rows(_CURVED))
 def test_second_gradient(case: KCase, engine: str) -> None:
-    slopes = Slopes(case, known=True)
-    first = [g for g in slopes.gradients if g is not None]
-    assert first
-    total = sum(K.sum(g * weights(K.int_shape(g), seed=i)) for i, g in enumerate(first))
-    second = K.gradients(total, slopes.wrt, disconnected="none")
-    slope = K.function(slopes.given, total, engine=engine)
-    found = iter(K.function(slopes.given, [g for g in second if g is not None], engine=engine)(slopes.inputs))
-    for position, g in zip(slopes.positions, second, strict=True):
+    curves = Curves(case)
+    slopes = curves.slopes
+    # Where engines compile for long, the first gradient, which has a test of its own, is that of NumPy.
+    slope = K.function(slopes.given, curves.total, engine="numpy" if engine in BATCHED else engine)
+    found = iter(run(engine, "K second gradient", case, _CURVED, lambda case: Curves(case).part(), compiled=False))
+    for position, g in zip(slopes.positions, curves.second, strict=True):
         wanted = central_difference(lambda *xs: float(slope(list(xs))), slopes.inputs, position)
         assert_gradient(None if g is None else next(found), wanted)
 

@@ -25,7 +25,7 @@ from tests.cases import CASES, KNOWN_GAPS, SOURCES
 from tests.cases.base import Array, Case, widest
 from tests.cases.random import is_plausible
 from tests.engines import engines_installed
-from tests.lower.batches import BATCHED, Part, marks_for, run
+from tests.lower.batches import BATCHED, Part, run
 from tests.numeric import assert_gradient, central_difference, weights
 
 RANDOM = (o.random_uniform, o.random_normal, o.fold_in)
@@ -39,13 +39,10 @@ def _gap(case: Case, engine: str) -> list[Any]:
 def _rows(cases: Sequence[Case]) -> list[Any]:
     """Rows for each engine; what an engine is known not to do is expected to fail."""
     return [
-        pytest.param(
-            case, engine, id=f"{case}-{engine}",
-            marks=[*marks_for(case, engine), *_gap(case, engine)],
-        )
+        pytest.param(case, engine, id=f"{case}-{engine}", marks=_gap(case, engine))
         for case in cases
         for engine in engines_installed()
-    ]  # fmt: skip
+    ]
 
 
 def placeholder(dtype: str, shape: Sequence[int | None]) -> Node:
@@ -107,7 +104,7 @@ def test_constant_operands(case: Case, engine: str) -> None:
         return [], [case.node(*[o.constant_of(x) for x in case.inputs])], []
 
     for optimize in (True, False):
-        (found,) = run(engine, ("constants", optimize), case, CASES, part, optimize)
+        (found,) = run(engine, ("constants", optimize), case, CASES, part, optimize, compiled=False)
         assert_value(case, found)
 
 
@@ -165,7 +162,7 @@ def test_gradient(case: Case, engine: str, known: bool) -> None:
         if g is not None:
             assert g.dtype == x.dtype
             assert g.type.shape == x.type.shape if known else all(map(same_size, g.type.shape, x.type.shape))
-    found = iter(run(engine, ("gradient", known), case, _SLOPED, lambda case: Slopes(case, known).part()))
+    found = iter(run(engine, ("gradient", known), case, _SLOPED, lambda case: Slopes(case, known).part(), compiled=known))
     for g, wanted in zip(slopes.gradients, slopes.expected(), strict=True):
         if wanted is None:
             assert g is None
@@ -201,7 +198,7 @@ def test_second_gradient(case: Case, engine: str) -> None:
     curves = Curves(case)
     # Where engines compile for long, the first gradient, which has a test of its own, is that of NumPy.
     slope = Function(curves.inputs, curves.total, engine="numpy" if engine in BATCHED else engine)
-    found = iter(run(engine, "second gradient", case, _CURVED, lambda case: Curves(case).part()))
+    found = iter(run(engine, "second gradient", case, _CURVED, lambda case: Curves(case).part(), compiled=False))
     for position, g in zip(curves.positions, curves.second, strict=True):
         wanted = central_difference(lambda *xs: float(slope(list(xs))), curves.values, position)
         assert_gradient(None if g is None else next(found), wanted)
@@ -246,7 +243,7 @@ def test_expansion_has_the_value_of_the_op(case: Case, engine: str, known: bool)
     given, (out,), _ = part(case)
     assert case.op not in (node.op for node in (out, *out.inputs))
     assert out.dtype == case.node(*given).dtype
-    case.close(run(engine, ("expansion", known), case, _EXPANDED, part)[0])
+    case.close(run(engine, ("expansion", known), case, _EXPANDED, part, compiled=False)[0])
 
 
 _SLOPED_EXPANDED = [case for case in _EXPANDED if case.differentiable and case.grad is True]
@@ -262,6 +259,7 @@ def test_expansion_has_the_gradient_of_the_op(case: Case, engine: str) -> None:
             case,
             _SLOPED_EXPANDED,
             lambda case: Slopes(case, known=True, build=expansion(case)).part(),
+            compiled=False,
         )
     )
     for position, x, g in zip(slopes.positions, slopes.wrt, slopes.gradients, strict=True):

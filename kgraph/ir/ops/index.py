@@ -197,7 +197,8 @@ def _number(value: Any, node: Node, what: str) -> int | Node:
         if given.type.dtype in INTEGERS and not given.ndim:
             known = o.static_int(given)
             return given if known is None else known
-        raise _refuse(DTypeError, f"{what} is {describe(given)}, not an integer scalar", node, hint=_GATHER)
+        message = f"{what} is {describe(given)}, not an integer scalar"
+        raise _refuse(DTypeError, message, node, _GATHER if given.ndim else "cast it: K.cast(index, 'int32')")
     if not isinstance(value, (bool, np.bool_)):
         try:
             return operator.index(value)
@@ -205,7 +206,9 @@ def _number(value: Any, node: Node, what: str) -> int | Node:
             pass
     text = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
     message = f"{what} is {text} ({type(value).__name__}), not an int or a symbolic integer scalar"
-    raise _refuse(DTypeError, message, node, hint=_GATHER)
+    several = np.ndim(value) or isinstance(value, (list, bool, np.bool_))
+    hint = _GATHER if several else "sizes are divided with //, which gives an int" if isinstance(value, float) else None
+    raise _refuse(DTypeError, message, node, hint)
 
 
 _GATHER = "K.gather(x, indices) selects by an array of indices; K.switch or multiplication by a cast mask selects by condition"

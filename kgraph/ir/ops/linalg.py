@@ -17,7 +17,7 @@ def _matmul_type(x: TensorType, y: TensorType) -> TensorType:
     if x.dtype != y.dtype:
         raise DTypeError(f"dtypes differ: {x.dtype} != {y.dtype}", hint="cast one of them with K.cast")
     if x.ndim != y.ndim or x.ndim < 2:
-        raise ShapeError(f"ranks {x.ndim} and {y.ndim}; both are 2, or equal and more", hint="K.dot takes any ranks")
+        raise ShapeError(f"ranks {x.ndim} and {y.ndim}; both have to be 2, or equal and higher", hint="K.dot takes any ranks")
     for axis, (a, b) in enumerate(zip(x.shape[:-2], y.shape[:-2], strict=True)):
         if not same_size(a, b):
             raise ShapeError(f"sizes differ on axis {axis}: {a} != {b}", hint="the axes before the last two are not stretched")

@@ -359,6 +359,8 @@ def _repeat_expand(x: Node, *sizes: Node, axis: int, repeats: Entries) -> Node:
 
 
 def _times(x: int | Node, y: int | Node) -> int | Node:
+    if 0 in (x, y):
+        return 0  # whatever the other one is: the result's type says so too
     if isinstance(y, Node):
         y = o.cast(y, dtype="int64")  # a user's count may be of a narrow dtype
     return x * y

@@ -9,7 +9,7 @@ import kgraph.ir.ops as o
 from kgraph.errors import GraphError, MissingRule
 from kgraph.ir.node import Graph, Node, describe
 from kgraph.ir.op import Op
-from kgraph.ir.origin import originating
+from kgraph.ir.origin import building
 from kgraph.ir.passes.record import Record
 from kgraph.ir.traverse import rebuilt, substitute
 
@@ -31,8 +31,11 @@ def legalise(graph: Graph, record: Record, rules: Collection[Op]) -> Graph:
             if node.op.expand is None:
                 raise missing_rule(node)
             changed = True
-            with originating(node.origins[0]):
+            before, building.origin = building.origin, node.origins[0]
+            try:
                 made = node.op.expand(*inputs, **dict(node.attrs))
+            finally:
+                building.origin = before
             record.note("legalise", "expand", node, made[0] if isinstance(made, tuple) else made)
             return made
 

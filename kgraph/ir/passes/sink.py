@@ -13,7 +13,7 @@ import kgraph.ir.ops as o
 from kgraph.ir.body import close
 from kgraph.ir.guards import Guard, guards, taken
 from kgraph.ir.node import Graph, Node
-from kgraph.ir.origin import originating
+from kgraph.ir.origin import building
 from kgraph.ir.passes.record import Record
 from kgraph.ir.traverse import rebuilt, substitute, toposort
 
@@ -89,11 +89,13 @@ class _Sinking:
 
         for node in self.order:
             own = self.within.get(node)
-            level = max([stage[step.condition] for step in (own, *self._inner_steps(node))]) if own else 0
+            inner = self._inner_steps(node) if own else []
             # The result of a cond: everything that it is made of is there a stage before.
             ends_side = own is None and node.op is o.switch and any(i in self.within for i in node.inputs[1:])
-            for i in node.inputs:
-                level = max(level, stage[i] + ends_side)
+            level = 0
+            for i in (*node.inputs, *([own.condition] if own else []), *[step.condition for step in inner]):
+                elsewhere = own is not None and i in self.within and self.within[i].condition is not own.condition
+                level = max(level, stage[i] + (ends_side or elsewhere))
             stage[node] = level
             if own is not None:
                 condition = own.condition
@@ -142,7 +144,8 @@ class _Sinking:
         inside = {*inner[True], *inner[False]}
         used = [i for node in (*inner[True], *inner[False]) for i in node.inputs] + results[True] + results[False]
         captures = list(dict.fromkeys(i for i in used if i not in inside and i.op is not o.constant and i.op is not o.absent))
-        with originating(first.origins[0]):
+        before, building.origin = building.origin, first.origins[0]
+        try:
             bodies = []
             for side in (True, False):
                 body, _ = close(results[side], inner[side], captures)
@@ -152,3 +155,5 @@ class _Sinking:
                 self.made[node] = o.item(made, index=position)
                 if node not in self.within:
                     self.record.note("sink", "switch", node, self.made[node])
+        finally:
+            building.origin = before

@@ -13,8 +13,10 @@ from typing import Any
 import tensorflow as tf
 
 from kgraph.errors import ShapeError
+from kgraph.ir.sizes import unequal
 
-#: Where a node is: the attr that holds its body ("" for the graph itself) and its number in the order there, from the outermost body.
+#: Where a node is: the attr that holds its body ("" for the graph itself) and its number in the order there, from the outermost
+#: body.
 Path = list[tuple[str, int]]
 
 #: Numbers in the row of a check: its own, and those of its message.
@@ -97,7 +99,7 @@ def _out_of_range(lowest: int, highest: int, count: int, axis: int, *rest: int) 
 
 
 def _sizes_differ(axis: int, one: int, other: int, *rest: int) -> Exception:
-    return ShapeError(f"sizes differ at run time on axis {axis}: {min(one, other)} != {max(one, other)}")
+    return unequal(axis, min(one, other), max(one, other))
 
 
 def _empty(axis: int, *rest: int) -> Exception:

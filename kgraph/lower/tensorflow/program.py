@@ -5,35 +5,27 @@ from __future__ import annotations
 import re
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 import kgraph.ir.ops as o
-from kgraph.errors import UpdateError
-from kgraph.ir.node import Constant, Graph, Node, describe
-from kgraph.ir.op import Op
+from kgraph.call import misfit
+from kgraph.ir.node import Constant, Graph, Node
 from kgraph.ir.sizes import sized_by_values
-from kgraph.ir.traverse import reachable, toposort
-from kgraph.ir.types import show_shape
+from kgraph.ir.traverse import toposort
 from kgraph.lower.tensorflow.checks import Book, Path, failed, require, shown_row, stop_unless, writing
+from kgraph.lower.tensorflow.memory import Memory, apart
 from kgraph.lower.tensorflow.rules import RULES
-from kgraph.lower.tensorflow.session import Home, Storage, v1
+from kgraph.lower.tensorflow.session import Home, Storage, closed, v1
 
 #: Bytes from which on a constant is held as a variable is.
 LARGE = 2**16
 
 #: Nodes up to which a program runs in the thread of its caller, without TensorFlow's own between its ops.
 SMALL = 200
-
-#: Ops whose result is in memory of its own, if none of their operands is known while the graph is built: TensorFlow returns
-#: results without a copy, and its optimiser makes of the others what may be a variable, a constant or a fed array.
-_ALLOCATE: set[Op] = {
-    o.matmul, o.exp, o.expm1, o.log, o.log1p, o.sin, o.cos, o.tanh, o.sigmoid, o.softplus, o.relu, o.add, o.multiply,
-    o.softmax, o.log_softmax, o.logsumexp, o.softmax_crossentropy,
-}  # fmt: skip
 
 
 class Program:
@@ -46,42 +38,47 @@ class Program:
     Attributes:
       call: takes the values of placeholders and streams, returns those of the outputs.
       generation: the number of the generation.
+      forget: drops the program, whose function makes another one at its next call.
     """
+
+    forget: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, home: Home, graph: Graph, storages: Mapping[Node, Storage], xla: bool):
         self.generation = home.number
         self._session = home.session
-        self._updated = [(describe(variable), value) for variable, value in graph.updates]
-        effects = any(node.op.effect for node in _all_nodes(graph))
-        if xla and effects:
+        self._updates = [(variable.attr("uid"), value) for variable, value in graph.updates]
+        nodes = list(_all_nodes(graph))
+        if xla and any(node.op.effect for node in nodes):
             warnings.warn("K.function: XLA cannot print, so that this function is run without it", stacklevel=2)
             xla = False
         self._book = Book(flagged=xla)
-        constants = {value: home.constant(value) for value in _large_constants(graph)}
+        memory = Memory(graph)
+        constants = {value: home.constant(value) for value in _large_constants(nodes)}
         self._constants = list(constants.values())
         with home.graph.as_default(), tf.control_dependencies(None), tf.name_scope("kgraph/"):
             home.place([(node.name or "variable", storages[node]) for node in storages])
             home.place([("constant", storage) for storage in self._constants])
             before = home.ops
+            home.hidden += len(nodes) if xla else len(nodes) - len(graph)
             try:
                 with tf.name_scope("function"), writing(self._book):
                     reads = {value: storage.read() for value, storage in constants.items()}
-                    feeds, fetches, targets = _Building(self._book, reads).run(graph, storages, xla)
-                run = home.callable(feeds, fetches, targets, small=len(graph) <= SMALL)
+                    feeds, fetches, targets = _Building(self._book, memory, reads).run(graph, storages, xla)
+                run = home.callable(feeds, fetches, targets, small=len(nodes) <= SMALL)
             finally:
-                weakref.finalize(self, home.gone.append, home.ops - before).atexit = False
-        owned = () if graph.updates else _owned(graph)  # a new value may be in the memory of an output
-        self.call = _caller(run, [not (node in owned and node.ndim) for node in graph.outputs])
+                weakref.finalize(self, home.gone.append, home.made_since(before)).atexit = False
+        self.call = _caller(run, [memory.copied(node) for node in graph.outputs])
 
     def explain(self, error: Exception) -> tuple[Exception, Path]:
         """An error of the call as one of ours or of Python's, and where in the graph it arose; [] if that is not known."""
         if self._session._closed:
-            return Home.closed(), []
+            return closed(), []
         if not isinstance(error, tf.errors.OpError):
             return error, []
+        found = re.search(r"Shape of tensor \S+ (\S+) is not .*\{\{node \S*/fit(\d+)\}\}", error.message, re.DOTALL)
+        if found is not None:
+            return misfit(*self._updates[int(found[2])], found[1].replace(",", ", ")), []
         row = shown_row(error.message)
-        if row is not None and row[0] < 0:
-            return self._misfit(-row[0] - 2, row[1:]), []
         if row is not None:
             return self._book.explain(row)
         message = error.message.split("\n")[0]
@@ -96,16 +93,9 @@ class Program:
             return (IndexError if "out of bounds" in message else ValueError)(message), path
         return error, path
 
-    def _misfit(self, number: int, shape: Sequence[int]) -> Exception:
-        variable, value = self._updated[number]
-        shown = show_shape(tuple(shape[: value.ndim]))
-        return UpdateError(f"the new value has shape {shown}, which does not fit its variable").at(
-            "function call", [f"variable:  {variable}", f"new value: {describe(value)}"], str(value.origin)
-        )
-
 
 def _caller(run: Callable[..., Any], copied: Sequence[bool]) -> Callable[..., Any]:
-    """The call, with those results copied that may be in memory which is not the caller's alone (or are NumPy scalars)."""
+    """The call, with those results copied that may be in memory which is not the caller's alone. Scalars become arrays."""
     array = np.array
     if not any(copied):
         return run
@@ -123,8 +113,8 @@ class _Building:
       constants: large constant -> the tensor of its value.
     """
 
-    def __init__(self, book: Book, constants: Mapping[Constant, Any]):
-        self.book, self.constants = book, constants
+    def __init__(self, book: Book, memory: Memory, constants: Mapping[Constant, Any]):
+        self.book, self.memory, self.constants = book, memory, constants
 
     def run(self, graph: Graph, storages: Mapping[Node, Storage], xla: bool) -> tuple[list[Any], list[Any], list[Any]]:
         """Returns: the tensors that are fed, those that are fetched, the ops that are run besides."""
@@ -135,33 +125,29 @@ class _Building:
         results = self._compiled(graph, values) if xla else self.evaluate(graph, values)
         feeds = [value for node, value in zip(graph.inputs, values, strict=True) if node.op is not o.variable]
         given = set(map(id, feeds))
-        outputs = results[: len(graph.outputs)]
-        # What is fed cannot be fetched.
-        fetches = [tf.identity(value) if id(value) in given else value for value in outputs]
+        fetches = []
+        for node, value in zip(graph.outputs, results, strict=False):
+            if not self.memory.copied(node):
+                value = apart(value)
+            # What is fed cannot be fetched.
+            fetches.append(tf.identity(value) if id(value) in given else value)
         targets = self._updates(graph, values, results, storages) if graph.updates else []
         return feeds, fetches, targets
 
     def _updates(self, graph: Graph, reads: list[Any], results: list[Any], storages: Mapping[Node, Storage]) -> list[Any]:
         """The writes: after every read, every result and every check."""
-        fed = _in_fed_memory(graph)
         news = []
         for number, (variable, value) in enumerate(graph.updates):
             new = results[len(graph.outputs) + number]
             if not value.type.is_static:
-                new = self._fitting(new, variable, number)
-            if value in fed:
-                new = tf.raw_ops.DeepCopy(x=new)  # a variable would share memory with the array that was fed
+                # Not an Assert: knowing the shape of the variable, TensorFlow takes the condition for true and leaves it out.
+                new = tf.ensure_shape(new, variable.type.shape, name=f"fit{number}")
+            if self.memory.may_be_fed(value):
+                new = apart(new)
             news.append(new)
         before = [value.op for value in (*reads, *results, *news)]
         with tf.control_dependencies(before):
             return [storages[variable].assign(new) for (variable, _), new in zip(graph.updates, news, strict=True)]
-
-    def _fitting(self, new: Any, variable: Node, number: int) -> Any:
-        sizes = tf.shape(new, out_type=tf.int64)
-        row = tf.concat([[-2 - number], sizes], 0)
-        holds = tf.reduce_all(tf.equal(sizes, list(variable.type.shape)))
-        with tf.control_dependencies([stop_unless(holds, row)]):
-            return tf.ensure_shape(new, variable.type.shape)
 
     def _compiled(self, graph: Graph, values: list[Any]) -> list[Any]:
         """The results, by XLA; what has failed there ends the program here."""
@@ -267,28 +253,11 @@ def _all_nodes(graph: Graph) -> Iterator[Node]:
             stack += [node.attr(name) for name in node.op.bodies]
 
 
-def _large_constants(graph: Graph) -> list[Constant]:
-    values = [node.attrs[0][1] for node in _all_nodes(graph) if node.op is o.constant]
+def kinds_of(graph: Graph) -> set[Any]:
+    """The ops of a graph with the dtypes that they are used for: what TensorFlow may have no kernel for."""
+    return {(node.op.name, *[getattr(i.type, "dtype", "") for i in (node, *node.inputs)]) for node in _all_nodes(graph)}
+
+
+def _large_constants(nodes: Iterable[Node]) -> list[Constant]:
+    values = [node.attrs[0][1] for node in nodes if node.op is o.constant]
     return list(dict.fromkeys(value for value in values if value.array.nbytes >= LARGE))
-
-
-def _owned(graph: Graph) -> set[Node]:
-    """The nodes whose result is in memory that nothing else is in."""
-    order = toposort(graph.roots, stop=graph.inputs)
-    unknown = reachable(order, graph.inputs)
-    return {
-        node
-        for node in order
-        if node.op in _ALLOCATE
-        and node not in graph.inputs
-        and len(set(node.inputs)) == len(node.inputs)
-        and unknown.issuperset(node.inputs)
-    }
-
-
-def _in_fed_memory(graph: Graph) -> set[Node]:
-    """The nodes whose result may be in the memory of an array that was fed."""
-    owned = _owned(graph)
-    fed = [node for node in graph.inputs if node.op is not o.variable]
-    order = toposort(graph.roots, stop=graph.inputs)
-    return reachable([node for node in order if node not in graph.inputs and node not in owned], fed)

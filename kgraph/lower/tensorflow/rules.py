@@ -58,10 +58,12 @@ def _floor_divide(x: Any, y: Any) -> Any:
         # TensorFlow raises for a 0 anywhere in y; NumPy gives 0 there.
         zero = tf.equal(y, tf.zeros((), y.dtype))
         return tf.where(zero, tf.zeros((), x.dtype), raw.FloorDiv(x=x, y=tf.where(zero, tf.ones((), y.dtype), y)))
-    # TensorFlow rounds x / y down, so that 1.0 // 0.1 is 10; it is 9, as 0.1 is a little more than a tenth.
+    # TensorFlow rounds x / y down, so that 1.0 // 0.1 is 10; it is 9, as 0.1 is a little more than a tenth. NumPy's way:
+    rest = raw.TruncateMod(x=x, y=y)
     ratio = x / y
-    rest = raw.FloorMod(x=x, y=y)
     whole = (x - rest) / y
+    apart = tf.logical_and(tf.not_equal(rest, 0), tf.not_equal(rest < 0, y < 0))
+    whole = tf.where(apart, whole - 1, whole)
     near = tf.floor(whole)
     near = tf.where(whole - near > 0.5, near + 1, near)
     return tf.where(tf.equal(y, 0), ratio, tf.where(tf.equal(whole, 0), ratio * 0, near))
@@ -71,7 +73,8 @@ def _remainder(x: Any, y: Any) -> Any:
     if x.dtype.is_integer:
         zero = tf.equal(y, tf.zeros((), y.dtype))
         return tf.where(zero, tf.zeros((), x.dtype), raw.FloorMod(x=x, y=tf.where(zero, tf.ones((), y.dtype), y)))
-    return raw.FloorMod(x=x, y=y)
+    rest = raw.FloorMod(x=x, y=y)
+    return tf.where(tf.equal(rest, 0), tf.sign(y) * 0, rest)  # a zero too has the sign of y
 
 
 def _absolute(x: Any) -> Any:
@@ -176,7 +179,9 @@ def _linear_recurrence(a: Any, b: Any, *, axis: int) -> Any:
 def _strides(form: str, numbers: Entries, sizes: Sequence[Any]) -> dict[str, Any]:
     """An index as the arguments of TensorFlow's strided slice."""
     rest, given = iter(numbers), iter(sizes)
-    begin, end, steps = [], [], []
+    begin: list[Any] = []
+    end: list[Any] = []
+    steps: list[Any] = []
     masks = {"begin_mask": 0, "end_mask": 0, "ellipsis_mask": 0, "new_axis_mask": 0, "shrink_axis_mask": 0}
 
     def number() -> Any:
@@ -302,8 +307,31 @@ def _one_hot(indices: Any, *, depth: int, dtype: str) -> Any:
 
 
 def _matmul(x: Any, y: Any) -> Any:
+    x, x_turned = _turned(x)
+    y, y_turned = _turned(y)
     # Of integers there is no kernel for matrices, only the one for stacks of them.
-    return raw.BatchMatMulV2(x=x, y=y) if x.dtype.is_integer else tf.matmul(x, y)
+    if x.dtype.is_integer or len(x.shape) > 2:
+        return raw.BatchMatMulV2(x=x, y=y, adj_x=x_turned, adj_y=y_turned)
+    return raw.MatMul(a=x, b=y, transpose_a=x_turned, transpose_b=y_turned)
+
+
+def _turned(x: Any) -> tuple[Any, bool]:
+    """What x is the transpose of, which products take without a copy, and whether x is one."""
+    if x.op.type == "Transpose":
+        perm = tf.get_static_value(x.op.inputs[1])
+        last = len(x.shape) - 1
+        if perm is not None and perm.tolist() == [*range(last - 1), last, last - 1]:
+            return x.op.inputs[0], True
+    return x, False
+
+
+def _softmax(x: Any, *, axis: int) -> Any:
+    found = tf.nn.softmax(x, axis)
+    if x.dtype == tf.float64:
+        return found
+    # In a row with a NaN or an infinity the kernel of oneDNN, which TensorFlow takes for float32, gives 0 beside NaN.
+    total = tf.reduce_sum(found, axis, keepdims=True)
+    return tf.where(tf.math.is_nan(total), total, found)
 
 
 def _softmax_crossentropy(x: Any, target: Any, epsilon: Any) -> Any:
@@ -318,7 +346,7 @@ def _held(x: Any, epsilon: Any) -> Any:
 
 
 def _softmax_crossentropy_grad(g: Any, x: Any, target: Any, epsilon: Any) -> Any:
-    p = tf.nn.softmax(x)
+    p = _softmax(x, axis=-1)
     within = tf.logical_or(tf.logical_and(p >= epsilon, p <= 1 - epsilon), tf.equal(epsilon, 0))
     held = tf.where(within, target, tf.zeros((), x.dtype))
     return tf.expand_dims(g, -1) * (p * tf.reduce_sum(held, axis=-1, keepdims=True) - held)
@@ -380,7 +408,7 @@ RULES: dict[Op, Rule] = {
     o.subtract: tf.subtract,
     o.multiply: tf.multiply,
     o.divide: tf.divide,
-    o.floor_divide: _floor_divide,
+    o.floor_divide: _through(_floor_divide, **_HALF),
     o.remainder: _remainder,
     o.power: _through(tf.pow, uint8="int32"),
     o.maximum: _through(tf.maximum, **_BOOL),
@@ -447,7 +475,7 @@ RULES: dict[Op, Rule] = {
     o.unpick: _unpick,
     o.one_hot: _one_hot,
     o.matmul: _through(_matmul, **_SMALL),
-    o.softmax: _through(lambda x, *, axis: tf.nn.softmax(x, axis), **_HALF),
+    o.softmax: _through(_softmax, **_HALF),
     o.log_softmax: _through(lambda x, *, axis: tf.nn.log_softmax(x, axis), **_HALF),
     o.softmax_crossentropy: _through(_softmax_crossentropy, **_HALF),
     o.softmax_crossentropy_grad: _through(_softmax_crossentropy_grad, **_HALF),

@@ -11,21 +11,31 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2
+from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 
 from kgraph.errors import EngineError
 from kgraph.ir.node import Constant
 
 v1 = tf.compat.v1
 
-#: A generation with fewer dead ops than this goes on, whatever part of it they are.
-FEW_OPS = 4000
+#: A generation with fewer dead ops than this goes on, whatever part of it they are. It is small because what it costs to add a
+#: program grows with the whole graph: TensorFlow copies that for the session, at some 4 microseconds an op.
+FEW_OPS = 200
 
 #: Bytes of variables that nobody has any more, in a session, that are given back before the session ends.
 MANY_BYTES = 2**24
 
 _own_names = f"kgraph_{os.urandom(4).hex()}"  # the processes of a cluster may share their variables' names
 _numbers = itertools.count()
+
+
+def _config() -> Any:
+    config = v1.ConfigProto(allow_soft_placement=True)  # ops that have no kernel on a GPU run on the CPU
+    # These rewrites change values (TensorFlow 2.21): of (x + 1e30) - 1e30 they make x + 0, of (x * 1e-30) * 1e-30 x * 0, of a
+    # power of 0.5 a square root, which is NaN at -inf. What in them is exact, kgraph does before.
+    rewrites = config.graph_options.rewrite_options
+    rewrites.constant_folding = rewrites.arithmetic_optimization = rewriter_config_pb2.RewriterConfig.OFF
+    return config
 
 
 class Home:
@@ -37,19 +47,23 @@ class Home:
 
     Attributes:
       owned: the session is ours. A user's own stays for as long as the user wants it.
+      hidden: the number of ops within the functions of the graph.
+      made: the number of ops that kgraph has made. Others are the user's, who has taken the session for theirs.
       gone: sizes, in ops, of what is dead.
       broken: an op was refused when the session got it: it will refuse all that comes after.
+      process: the number of the process that it works in.
+      programs: those in use.
       constants: large constants, held as variables: within the graph they would be copied whenever it grows.
     """
 
     def __init__(self, number: int, session: Any = None):
         self.number, self.owned = number, session is None
         if session is None:
-            # Ops that have no kernel on a GPU run on the CPU.
-            session = v1.Session(graph=tf.Graph(), config=v1.ConfigProto(allow_soft_placement=True))
+            session = v1.Session(graph=tf.Graph(), config=_config())
         self.session, self.graph = session, session.graph
+        self.hidden, self.made, self.broken, self.process = 0, 0, False, os.getpid()
         self.gone: list[int] = []
-        self.broken = False
+        self.programs: weakref.WeakSet[Any] = weakref.WeakSet()
         self.constants: weakref.WeakValueDictionary[Any, Storage] = weakref.WeakValueDictionary()
         self._born = self.graph.version
         self._lost: list[tuple[str, int]] = []  # ops that destroy variables, and the bytes of those
@@ -57,13 +71,24 @@ class Home:
     @property
     def ops(self) -> int:
         """The number of ops made in this generation."""
-        return int(self.graph.version) - self._born
+        return int(self.graph.version) - self._born + self.hidden
+
+    def made_since(self, before: int) -> int:
+        """The number of ops made since there were so many, which kgraph has made."""
+        number = self.ops - before
+        self.made += number
+        return number
 
     @property
     def crowded(self) -> bool:
         """Whether it is time for another one: most of the ops are dead."""
-        dead = sum(self.gone)
-        return self.owned and (self.broken or (dead > FEW_OPS and 2 * dead > self.ops))
+        dead, ops = sum(self.gone), self.ops
+        return self.owned and (self.broken or (dead > FEW_OPS and 2 * dead > ops == self.made))
+
+    @property
+    def open(self) -> bool:
+        """Whether the session has not been closed."""
+        return not self.session._closed
 
     def callable(
         self, feeds: Sequence[Any], fetches: Sequence[Any], targets: Sequence[Any] = (), small: bool = False
@@ -72,8 +97,11 @@ class Home:
 
         Args:
           small: run in the thread of the caller: handing a small program to other threads takes longer than running it.
+        Raises: EngineError if the session is closed, or refuses an op.
         """
-        self.check_open()
+        self.check()
+        if not fetches and not targets:
+            return lambda *values: []  # TensorFlow refuses a program of nothing
         options = config_pb2.CallableOptions()
         options.feed.extend([tensor.name for tensor in feeds])
         options.fetch.extend([tensor.name for tensor in fetches])
@@ -84,19 +112,30 @@ class Home:
         make: Callable[..., Any] = self.session._make_callable_from_options
         try:
             return make(options)
-        except tf.errors.OpError:
+        except tf.errors.OpError as error:
             self.broken = True
-            raise
+            hint = None if self.owned else "it refuses all that come after, too; K.set_session or K.clear_session gives another"
+            message = f"the TensorFlow session refuses a program: {error.message.splitlines()[0]:.300}"
+            raise EngineError(message, hint=hint) from error
 
-    def check_open(self) -> None:
-        if self.session._closed:
-            raise self.closed()
+    def check(self) -> None:
+        """Raises EngineError where nothing can be run: in a closed session, in a process that was forked."""
+        self.check_process()
+        if not self.open:
+            raise closed()
 
-    @staticmethod
-    def closed() -> EngineError:
-        return EngineError(
-            "the TensorFlow session is closed", hint="K.set_session gives another one, K.clear_session makes a new one"
-        )
+    def check_process(self) -> None:
+        """Raises EngineError in a process that was forked from the one in which the session works."""
+        if self.process != os.getpid():
+            raise EngineError(
+                "TensorFlow does not work in a process that was forked from one in which it was in use",
+                hint="start processes by multiprocessing's 'spawn' or 'forkserver', or fork before the first call on it",
+            )
+
+    def read(self, storages: Sequence[Storage]) -> list[np.ndarray[Any, Any]]:
+        """The values of many storages, by one program."""
+        found = self.callable((), [storage.value for storage in storages])()
+        return [np.array(value) for value in found]
 
     def constant(self, value: Constant) -> Storage:
         """The storage of a large constant, the same one for all programs."""
@@ -129,6 +168,12 @@ class Home:
         self.callable((), (), [self.graph.get_operation_by_name(name) for name, _ in lost])()
 
 
+def closed() -> EngineError:
+    return EngineError(
+        "the TensorFlow session is closed", hint="K.set_session gives another one, K.clear_session makes a new one"
+    )
+
+
 class Storage:
     """The place of a variable, or of a large constant, in a session.
 
@@ -137,10 +182,10 @@ class Storage:
 
     Attributes:
       pending: the value, before it is there.
-      read: makes an op that reads it, in the graph that is being built.
+      value: the tensor that reads it, once it has a place.
     """
 
-    __slots__ = ("_assign", "_fed", "_get", "_handle", "_set", "_value", "home", "pending", "__weakref__")
+    __slots__ = ("_assign", "_fed", "_get", "_handle", "_set", "home", "pending", "value", "__weakref__")
 
     def __init__(self, home: Home, value: np.ndarray[Any, Any]):
         self.home = home
@@ -159,15 +204,17 @@ class Storage:
             )
             self._fed = v1.placeholder(dtype, shape, name="new")
             self._assign = tf.raw_ops.AssignVariableOp(resource=self._handle, value=self._fed, name="set")
-            self._value = tf.raw_ops.ReadVariableOp(resource=self._handle, dtype=dtype, name="get")
+            self.value = tf.raw_ops.ReadVariableOp(resource=self._handle, dtype=dtype, name="get")
             destroy = tf.raw_ops.DestroyResourceOp(resource=self._handle, ignore_lookup_error=True, name="drop")
-        self._get = self._set = None
-        weakref.finalize(self, home.lose, destroy.name, value.nbytes, home.ops - before).atexit = False
+        self._get: Callable[..., Any] | None = None
+        self._set: Callable[..., Any] | None = None
+        weakref.finalize(self, home.lose, destroy.name, value.nbytes, home.made_since(before)).atexit = False
         return self._fed, self._assign
 
     @property
     def placed(self) -> bool:
-        return self._handle is not None
+        """Whether its value is in the session. Ops alone are made anew: Ctrl-C came before they were run."""
+        return self.pending is None
 
     def read(self) -> Any:
         """The tensor of its value, as of the beginning of a program."""
@@ -178,18 +225,23 @@ class Storage:
         return tf.raw_ops.AssignVariableOp(resource=self._handle, value=value)
 
     def get(self) -> np.ndarray[Any, Any]:
-        """The value."""
+        """The value. Raises EngineError if it is lost with a session that was closed."""
         pending = self.pending
         if pending is not None:
             return pending
-        self.home.check_open()
+        self.home.check_process()
+        if not self.home.open:
+            raise EngineError(
+                "the value of a variable is lost with the TensorFlow session that was closed",
+                hint="K.set_value gives it another one; K.clear_session, before a session is closed, saves all values",
+            )
         if self._get is None:
-            self._get = self.home.callable((), [self._value], small=True)
+            self._get = self.home.callable((), [self.value], small=True)
         return np.array(self._get()[0])
 
     def set(self, value: np.ndarray[Any, Any]) -> None:
         """Write the value, over one that is there."""
-        self.home.check_open()
+        self.home.check()
         if self._set is None:
             self._set = self.home.callable([self._fed], (), [self._assign], small=True)
         self._set(value)

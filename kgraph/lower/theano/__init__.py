@@ -7,6 +7,6 @@ from kgraph.lower.theano import shims
 
 theano = shims.load()
 
-from kgraph.lower.theano.program import ENGINE  # noqa: E402
+from kgraph.lower.theano.engine import ENGINE  # noqa: E402
 
 __all__ = ["ENGINE"]

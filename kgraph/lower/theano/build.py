@@ -17,7 +17,7 @@ from kgraph.ir.types import TensorType, merge_size
 from kgraph.lower.theano.host import NumpyOp, pattern
 from kgraph.lower.theano.rules import RULES, by_numpy
 
-#: Where a node is, from the outermost body to the innermost: the attr that holds the body, and the number of the node in its order.
+#: Where a node is, from the outermost body to the innermost: the attr that holds the body, and the number of the node in it.
 Path = tuple[tuple[str, int], ...]
 
 _PLACES = "kgraph"  # stands for the name of a file in the traces that Theano hands on from what it rewrites
@@ -114,7 +114,7 @@ class Builder:
         made = IfElse(len(types))(values[0], *sides, return_list=True)
         for value, type in zip(made, types, strict=True):
             value.tag.shape = type.shape
-        return made  # type: ignore[no-any-return]
+        return made
 
     def _mark(self, made: Any, path: Path, stop: Sequence[Any]) -> None:
         """Note on the variables that a node has become which node it was: Theano hands that on when it rewrites them."""

@@ -59,9 +59,8 @@ class NumpyOp(TheanoOp):  # type: ignore[misc]
             with np.errstate(all="ignore"):
                 result = self.op.numpy(*inputs, **self.keywords)
         result = np.asarray(result)
-        if result.base is not None or any(result is i for i in inputs):
-            if self.op is not o.print_:
-                result = result.copy()  # a view: Theano has not been told of it
+        if (result.base is not None or any(result is i for i in inputs)) and self.op is not o.print_:
+            result = result.copy()  # a view: Theano has not been told of it
         outputs[0][0] = result
 
     def __str__(self) -> str:
@@ -85,7 +84,7 @@ class _Rint(scalar.UnaryScalarOp):  # type: ignore[misc]
 
 
 class _Division(scalar.BinaryScalarOp):  # type: ignore[misc]
-    """What the two halves of a division by NumPy's rules share. Theano's raises for an integer 0, and rounds floats otherwise."""
+    """What both halves of a division by NumPy's rules share. Theano's raise for an integer 0, and round floats otherwise."""
 
     unsigned: str
     signed: str
@@ -139,6 +138,20 @@ class _Remainder(_Division):
         return np.remainder(x, y)
 
 
+class _Lowest(float):
+    """-infinity, in the C code of Theano's reductions too, which write it down with ``str``."""
+
+    def __str__(self) -> str:
+        return "-INFINITY"
+
+
+class _Top(scalar.ScalarMaximum):  # type: ignore[misc]
+    """The maximum of floats, for reductions; of no elements it is -infinity, where Theano's is an error."""
+
+    identity = _Lowest(-np.inf)
+
+
+top = _Top(scalar.upcast_out, name="top")
 rint = Elemwise(_Rint(scalar.same_out, name="rint"))
 floor_divide = Elemwise(_FloorDivide(scalar.upcast_out, name="floor_divide"))
 remainder = Elemwise(_Remainder(scalar.upcast_out, name="remainder"))

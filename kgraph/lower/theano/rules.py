@@ -1,7 +1,7 @@
 """The rules of the Theano engine: op -> function of Theano variables. Every result has the dtype and the pattern of its node.
 
-A variable's ``tag.shape`` is the static shape of its node, which Theano does not keep. ``by_numpy`` marks the ops that a `NumpyOp`
-computes, because Theano has none, or one that is wrong or slower.
+A variable's ``tag.shape`` is the static shape of its node, which Theano does not keep. ``by_numpy`` marks the ops that a
+`NumpyOp` computes, because Theano has none, or one that is wrong or slower.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from theano.tensor.opt import MakeVector
 import kgraph.ir.ops as o
 from kgraph.ir.ops.index import HIGHEST, LOWEST
 from kgraph.ir.types import Shape
-from kgraph.lower.theano import host
+from kgraph.lower.theano import blas, host
 
 Rule = Callable[..., Any]
+
+blas.allow_empty()
 
 # ---------------------------------------------------------------------------------------------------- shapes
 
 
 def shape_of(x: Any) -> Shape:
     """The static shape of a value."""
-    return x.tag.shape  # type: ignore[no-any-return]
+    return x.tag.shape
 
 
 def sizes_of(x: Any) -> list[Any]:
@@ -78,7 +80,8 @@ def _reshape(x: Any, *sizes: Any, shape: Any) -> Any:
 def _stretch(x: Any, sizes: Sequence[Any]) -> Any:
     if not sizes:
         return x
-    return T.alloc(x, *sizes)
+    # Theano's own way with an int tries int8 first.
+    return T.alloc(x, *[T.constant(np.array(size, "int64")) if isinstance(size, int) else size for size in sizes])
 
 
 # ---------------------------------------------------------------------------------------------------- element by element
@@ -170,8 +173,8 @@ def _key(form: str, numbers: Sequence[Any]) -> tuple[Any, ...]:
         elif letter == "s":
             start, stop, step = next(rest), next(rest), next(rest)
             absent = (0, HIGHEST) if step > 0 else (HIGHEST, LOWEST)
-            bounds = [None if isinstance(b, int) and b == a else b for b, a in zip((start, stop), absent, strict=True)]
-            key.append(slice(*bounds, step))
+            start, stop = [None if isinstance(b, int) and b == a else b for b, a in zip((start, stop), absent, strict=True)]
+            key.append(slice(start, stop, step))
     return tuple(key)
 
 
@@ -190,6 +193,7 @@ def _index(x: Any, *sizes: Any, form: str, numbers: Any) -> Any:
 def _scatter_index(g: Any, like: Any, *sizes: Any, form: str, numbers: Any) -> Any:
     new = _new_axes(form)
     if new:
+        g = T.addbroadcast(g, *[axis for axis in new if not g.broadcastable[axis]])
         g = g.dimshuffle(*[axis for axis in range(g.ndim) if axis not in new])
     key = _key(form, filled(numbers, sizes))
     if not key:
@@ -199,7 +203,7 @@ def _scatter_index(g: Any, like: Any, *sizes: Any, form: str, numbers: Any) -> A
 
 
 def _zeros_like(like: Any, dtype: str) -> Any:
-    return T.alloc(constant(np.zeros((), dtype)), *sizes_of(like))
+    return _stretch(constant(np.zeros((), dtype)), sizes_of(like))
 
 
 def _gather(x: Any, indices: Any) -> Any:
@@ -217,9 +221,7 @@ def _softmax(op: Any, plain: Callable[[Any, int], Any]) -> Rule:
 
 
 def _below_top(x: Any, axis: int) -> Any:
-    if shape_of(x)[axis] == 0:
-        return x
-    return x - _keep(CAReduce(scalar.scalar_maximum, [axis])(x), [axis])
+    return x - _keep(CAReduce(host.top, [axis])(x), [axis])
 
 
 def _plain_softmax(x: Any, axis: int) -> Any:
@@ -341,4 +343,4 @@ def _scatter_add(g: Any, indices: Any, like: Any) -> Any:
     if indices.ndim != 1:
         g = T.reshape(g, as_vector([-1, *sizes_of(like)[1:]]), ndim=like.ndim)
         indices = indices.flatten()
-    return T.basic.inc_subtensor(T.advanced_subtensor1(_zeros_like(like, g.dtype), indices), g)
+    return T.inc_subtensor(T.advanced_subtensor1(_zeros_like(like, g.dtype), indices), g)

@@ -1,0 +1,92 @@
+"""The engine: variables in Theano's shared variables, and the making of programs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import theano
+from theano.tensor.sharedvar import TensorSharedVariable
+
+from kgraph.ir.node import Graph, Node
+from kgraph.ir.traverse import toposort
+from kgraph.lower.engine import Engine
+from kgraph.lower.theano.program import TheanoProgram
+from kgraph.lower.theano.progress import reported
+from kgraph.lower.theano.rules import RULES
+
+#: In a graph of more nodes fewer operations work in place: to find all that can takes time with the square of their number.
+_MANY = 1000
+
+#: Theano's compiling is not safe for threads.
+_compiling = threading.RLock()
+
+
+class TheanoEngine(Engine):
+    """Variables are shared variables; programs are Theano functions.
+
+    Options:
+      keep_memory: True keeps the memory of intermediate values from call to call, which is a few hundredths faster.
+      c_code: False runs Theano's Python code in place of its C code: nothing is compiled, and calls take many times as long.
+    """
+
+    stateful = True
+    options = ("keep_memory", "c_code")
+
+    def __init__(self) -> None:
+        super().__init__("theano", RULES, to_host=_to_host, from_host=_from_host)
+        self._programs: weakref.WeakSet[TheanoProgram] = weakref.WeakSet()
+        # A process forked while a thread compiled would find Theano half way, and the lock taken for good.
+        os.register_at_fork(before=_compiling.acquire, after_in_parent=_compiling.release, after_in_child=self._forked)
+
+    def bind(self, graph: Graph, storages: Mapping[Node, Any], options: Mapping[str, Any]) -> Any:
+        keep, c_code = bool(options.get("keep_memory", False)), bool(options.get("c_code", theano.config.cxx))
+        nodes = len(toposort(graph.roots))
+        with _compiling, reported(nodes), _settings(nodes):
+            program = TheanoProgram(graph, storages, keep, c_code)
+            self._programs.add(program)
+        return program
+
+    def _forked(self) -> None:
+        for program in self._programs:
+            program.unlock()
+        _compiling.release()
+
+
+@contextmanager
+def _settings(nodes: int) -> Iterator[None]:
+    """Theano's settings while it builds and compiles so many nodes. It recurses through them."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, 50_000))
+    try:
+        flags = {"traceback__limit": 0, "traceback__compile_limit": 0, "compute_test_value": "off"}
+        if nodes > _MANY:
+            flags["cycle_detection"] = "fast"
+        with theano.config.change_flags(**flags):
+            yield
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def _from_host(array: Any, storage: Any) -> Any:
+    value = np.array(array, order="C")
+    if storage is None:
+        kind = theano.tensor.TensorType(value.dtype.name, [size == 1 for size in value.shape])
+        storage = TensorSharedVariable(name=None, type=kind, value=value, strict=False)
+        storage.tag.shape = value.shape
+    else:
+        storage.container.storage[0] = value
+    return storage
+
+
+def _to_host(storage: Any) -> Any:
+    return storage.container.storage[0].copy()
+
+
+ENGINE = TheanoEngine()

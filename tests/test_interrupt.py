@@ -10,7 +10,6 @@ import gc
 import inspect
 import pickle
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -321,8 +320,8 @@ def test_while_a_training_step_runs(engine: str, c: bool, other_thread: ThreadPo
     model = Model(far_engine([]) if engine == "far" else engine)
     assert_trains(model)
     stored: list[bool] = []
-    at = 0
-    while not stored or interruption.place is not None:
+    at, interruption = 0, None
+    while interruption is None or interruption.place is not None:
         at += 1
         K.batch_set_value([(model.weights[0], np.eye(3)), (model.weights[1], np.ones(3))])
         before = K.batch_get_value(model.weights)

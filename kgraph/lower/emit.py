@@ -214,7 +214,9 @@ class _Plan:
 
 def _makes_own(node: Node) -> bool:
     """Whether the result is never in the memory of an operand."""
-    return node.op in _FRESH or isinstance(node.op.numpy, np.ufunc) or (node.op is o.cast and node.dtype != node.inputs[0].dtype)
+    if node.op is o.cast:
+        return node.dtype != node.inputs[0].dtype
+    return node.op in _FRESH or isinstance(node.op.numpy, np.ufunc)
 
 
 def _fits(operand: Node, result: Node) -> bool:
@@ -449,9 +451,9 @@ def _driver(plan: _Plan, chunks: Sequence[_Chunk]) -> Any:
 def _quietly(function: Any) -> Any:
     """The function without NumPy's warnings."""
     # Not ``with np.errstate``: its way out is a call of Python, and Ctrl-C in the last operation would come before that.
-    if not hasattr(np, "geterrobj"):  # from NumPy 2 on
+    get, put = getattr(np, "geterrobj", None), getattr(np, "seterrobj", None)
+    if get is None or put is None:  # from NumPy 2 on
         return np.errstate(all="ignore")(function)
-    get, put = np.geterrobj, np.seterrobj
 
     def quiet(*values: Any) -> Any:
         before = get()

@@ -6,7 +6,7 @@ Programs are built one at a time, under a lock: there is one book of checks bein
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -106,4 +106,4 @@ def _empty(axis: int, *rest: int) -> Exception:
     return ShapeError(f"axis {axis} has size 0, and no elements have no largest or smallest one")
 
 
-_MESSAGES = {"index": _out_of_range, "sizes": _sizes_differ, "empty": _empty}
+_MESSAGES: dict[str, Callable[..., Exception]] = {"index": _out_of_range, "sizes": _sizes_differ, "empty": _empty}

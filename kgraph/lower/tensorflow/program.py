@@ -14,6 +14,7 @@ import tensorflow as tf
 import kgraph.ir.ops as o
 from kgraph.call import misfit
 from kgraph.ir.node import Constant, Graph, Node
+from kgraph.ir.op import Op
 from kgraph.ir.sizes import sized_by_values
 from kgraph.ir.traverse import toposort
 from kgraph.lower.tensorflow.checks import Book, Path, failed, require, shown_row, stop_unless, writing
@@ -226,6 +227,16 @@ def _shaped(value: Any, shape: Sequence[int | None]) -> Any:
     return value
 
 
+#: Operands, by position, whose first axes have equal sizes, where kernels would take others too.
+_ALIKE: dict[Op, Sequence[tuple[int, int]]] = {
+    o.softmax_crossentropy: [(0, 1)],
+    o.softmax_crossentropy_grad: [(0, 1), (1, 2)],
+    o.linear_recurrence: [(0, 1)],
+    o.pick: [(1, 0)],
+    o.unpick: [(0, 1), (1, 2)],
+}
+
+
 def _with_sizes_checked(node: Node, values: list[Any]) -> list[Any]:
     """The operands, once the sizes that meet are known to agree: what is only known to the program is its business."""
     values = list(values)
@@ -235,6 +246,11 @@ def _with_sizes_checked(node: Node, values: list[Any]) -> list[Any]:
             for other in meet[1:]:
                 sizes = [tf.shape(value, out_type=tf.int64)[axis] for value in (meet[0], other)]
                 values[0] = require(values[0], tf.equal(*sizes), "sizes", tf.constant(axis, tf.int64), *sizes)
+    elif node.op in _ALIKE:
+        for one, other in _ALIKE[node.op]:
+            for axis in range(node.inputs[one].ndim):
+                sizes = [tf.shape(values[place], out_type=tf.int64)[axis] for place in (one, other)]
+                values[one] = require(values[one], tf.equal(*sizes), "sizes", tf.constant(axis, tf.int64), *sizes)
     elif node.op in (o.max, o.min, o.argmax, o.argmin):
         axes = node.attr("axis")
         for axis in axes if isinstance(axes, tuple) else (axes,):

@@ -156,21 +156,12 @@ def _running(rule: Rule) -> Rule:
 
 
 def _linear_recurrence(a: Any, b: Any, *, axis: int) -> Any:
-    """y_i = a_i y_{i-1} + b_i by doubling: what is composed of 1, 2, 4 ... steps, until no step is left."""
+    """Row after row: products of several a, which a parallel form takes first, may overflow where no y does."""
     perm = [axis, *[i for i in range(len(a.shape)) if i != axis]]
     back = [perm.index(i) for i in range(len(perm))]
     a, b = tf.transpose(a, perm), tf.transpose(b, perm)
-    count = tf.shape(a)[0]
-
-    def step(reach: Any, a: Any, b: Any) -> tuple[Any, Any, Any]:
-        # (a, b) takes y from reach steps before; before the first element nothing is added.
-        b = tf.concat([b[:reach], b[reach:] + a[reach:] * b[: count - reach]], 0)
-        return 2 * reach, tf.concat([a[:reach], a[reach:] * a[: count - reach]], 0), b
-
-    rows = tf.TensorShape([None, *a.shape[1:]])
-    start = (tf.constant(1), a, b)
-    _, _, y = tf.while_loop(lambda reach, a, b: reach < count, step, start, shape_invariants=(tf.TensorShape([]), rows, rows))
-    return tf.transpose(y, back)
+    rows = tf.scan(lambda y, row: row[0] * y + row[1], (a[1:], b[1:]), tf.reduce_sum(b[:1], 0))
+    return tf.transpose(tf.concat([b[:1], rows], 0), back)
 
 
 # ---------------------------------------------------------------------------------------------------- positions
@@ -356,11 +347,16 @@ def _softmax_crossentropy_grad(g: Any, x: Any, target: Any, epsilon: Any) -> Any
 
 
 def _random_uniform(key: Any, *sizes: Any, shape: Entries, dtype: str) -> Any:
-    return tf.random.stateless_uniform(_filled(shape, sizes), key, dtype=dtype)
+    if dtype == "float16":
+        # Of the 2048 multiples of 2 ** -11 that it holds below 1, TensorFlow draws every second one.
+        drawn = _random_uniform(key, *sizes, shape=shape, dtype="float32")
+        return tf.cast(tf.floor(drawn * 2048) / 2048, dtype)
+    return tf.random.stateless_uniform(_filled(shape, sizes), key, dtype=dtype, alg="philox")
 
 
 def _random_normal(key: Any, *sizes: Any, shape: Entries, dtype: str) -> Any:
-    return tf.random.stateless_normal(_filled(shape, sizes), key, dtype=dtype)
+    # By name: else the device chooses the generator, and with it the numbers.
+    return tf.random.stateless_normal(_filled(shape, sizes), key, dtype=dtype, alg="philox")
 
 
 def _mixed(x: Any) -> Any:

@@ -39,7 +39,7 @@ def small_by_hand() -> Callable[[Any, Any], Any]:
 class ByHand:
     """The network and the training step of examples/digits_mlp.py.
 
-    The same mathematics as in `benchmarks.call`, with what is Theano's own and quickest there: the gradient, random numbers$
+    The same mathematics as in `benchmarks.call`, with what is Theano's own and quickest there: the gradient, random numbers
     from its C generator.
     """
 

@@ -23,6 +23,7 @@ from kgraph.ir.traverse import toposort
 from kgraph.ir.types import Shape, numpy_dtype, same_size, show_shape
 from kgraph.lower.engine import Engine
 from kgraph.lower.variable import Variable
+from kgraph.quiet import quietly
 
 #: Sets of sizes remembered as checked.
 MOST_SIGNATURES = 4096
@@ -78,11 +79,15 @@ class Feeds:
             raise self._refused(position, f"shape {show_shape(array.shape)} was fed, {show_shape(wanted)} is expected", None)
         if array.dtype is self.dtypes[position]:
             return array
-        with np.errstate(all="ignore"):  # NaN and infinity are values like any other
-            return array.astype(self.dtypes[position])
+        return _cast(array, self.dtypes[position])
 
     def _refused(self, position: int, message: str, hint: str | None) -> FeedError:
         return refused(message, self._made, [f"input {position}: {self.shown[position]}"], hint)
+
+
+@quietly
+def _cast(array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    return array.astype(dtype)
 
 
 def refused(message: str, made: Origin, operands: Sequence[str] = (), hint: str | None = None) -> FeedError:

@@ -278,7 +278,7 @@ def test_while_an_engine_compiles(engine: str, other_thread: ThreadPoolExecutor)
         return model.step([ROWS, True])
 
     total = Interruption(lambda: first_call(Model(engine)), 0).count
-    for at in spread(total, 8 if engine == "theano" else 40):
+    for at in spread(total, 40 if engine == "numpy" else 8):
         model = Model(engine)
         interruption = Interruption(lambda: first_call(model), at)  # noqa: B023
         assert_as_before(other_thread, interruption, model.step)

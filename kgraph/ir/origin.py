@@ -20,7 +20,7 @@ import numpy as np
 import kgraph
 from kgraph.ir.weak import WeakTable
 
-FORWARD, GRADIENT, UPDATE = "forward", "gradient", "update"
+FORWARD, GRADIENT = "forward", "gradient"
 
 
 class Origin:

@@ -16,6 +16,7 @@ import kgraph.ir.ops as o
 from kgraph.errors import KGraphError, ShapeError
 from kgraph.ir.node import Node
 from kgraph.ir.types import Shape, TensorType, is_tuple, numpy_dtype
+from kgraph.quiet import quietly
 
 
 class SizeCheck:
@@ -34,20 +35,20 @@ class SizeCheck:
         self.needed = bool(self.loose)
         self.order = order
 
+    @quietly
     def __call__(self, given: Mapping[Node, Shape]) -> None:
         """Raises ShapeError, naming operands and line, where the sizes given do not go together."""
         types: dict[Node, Any] = {node: node.type.with_shape(shape) for node, shape in given.items()}
         values: dict[Node, Any] = {}
-        with np.errstate(all="ignore"):
-            for node in self.loose:
-                inputs = [types.get(i, i.type) for i in node.inputs]
-                try:
-                    types[node] = found = _real_type(node, inputs, values)
-                    if node.op.broadcasts:
-                        _check_equal(node, inputs, found)
-                except KGraphError as error:
-                    raise node.op.explained(error, node.inputs, node.origin, types) from None
-                _note_value(node, inputs, values)
+        for node in self.loose:
+            inputs = [types.get(i, i.type) for i in node.inputs]
+            try:
+                types[node] = found = _real_type(node, inputs, values)
+                if node.op.broadcasts:
+                    _check_equal(node, inputs, found)
+            except KGraphError as error:
+                raise node.op.explained(error, node.inputs, node.origin, types) from None
+            _note_value(node, inputs, values)
 
 
 def _settled(node: Node) -> bool:

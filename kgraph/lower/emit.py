@@ -19,6 +19,7 @@ from kgraph.ir.op import Op
 from kgraph.ir.sizes import sized_by_values, unequal
 from kgraph.ir.traverse import toposort
 from kgraph.ir.types import FLOATS, TensorType
+from kgraph.quiet import quietly
 
 #: Statements in one function.
 CHUNK = 1000
@@ -97,7 +98,7 @@ class NumpyProgram:
         self._bodies = bodies
         self._chunks = [_Chunk(plan, bodies, start, start + CHUNK) for start in range(0, max(count, 1), CHUNK)]
         call = self._chunks[0].function if count <= CHUNK else _driver(plan, self._chunks)
-        self.call = _quietly(call) if quiet else call
+        self.call = quietly(call) if quiet else call
         for chunk in self._chunks:
             chunk.forget()
         self.source: str = "\n\n".join([chunk.text for chunk in self._chunks] + [body.source for body in bodies.values()])
@@ -446,24 +447,6 @@ def _driver(plan: _Plan, chunks: Sequence[_Chunk]) -> Any:
         return results
 
     return run_chunks
-
-
-def _quietly(function: Any) -> Any:
-    """The function without NumPy's warnings."""
-    # Not ``with np.errstate``: its way out is a call of Python, and Ctrl-C in the last operation would come before that.
-    get, put = getattr(np, "geterrobj", None), getattr(np, "seterrobj", None)
-    if get is None or put is None:  # from NumPy 2 on
-        return np.errstate(all="ignore")(function)
-
-    def quiet(*values: Any) -> Any:
-        before = get()
-        try:
-            put([before[0], 0, before[2]])
-            return function(*values)
-        finally:
-            put(before)
-
-    return quiet
 
 
 _BITS = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}

@@ -205,6 +205,13 @@ def test_a_path_through_integers_is_none_and_beside_it_the_rest_counts(end: str)
     np.testing.assert_array_equal(compute([g], feeds)[0], 2 * feeds[x] + feeds[n])  # type: ignore[list-item]
 
 
+@pytest.mark.parametrize("flat", [o.floor, o.round, o.sign, o.stop_gradient], ids=str)
+def test_a_path_of_zeros_adds_nothing(flat: Callable[[Node], Node]) -> None:
+    x = value("x")
+    assert gradients(total(o.sin(x)) + total(flat(o.exp(x))), [x]) == gradients(total(o.sin(x)), [x])
+    assert gradients(total(flat(o.exp(x))), [x]) == [o.zeros_like(x)]
+
+
 # ---------------------------------------------------------------------------------------------------- the same graph each time
 
 

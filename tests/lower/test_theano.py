@@ -83,14 +83,15 @@ def test_every_way_to_run_gives_the_same_and_hands_out_memory_of_its_own(options
     x, v, total = K.placeholder((None, 3)), K.variable(np.ones(3)), K.variable(0.0)
     y = K.tanh(x) * v
     # Scalars: results, intermediate values and new values, some of them the same.
-    f = K.function([x], [K.sum(y), K.sum(y) * 2, y, v], [(total, total + K.sum(y)), (v, v + 1)], options=options)
+    outputs = [K.sum(y), K.sum(y) * 2, y, v, K.sum(y * (K.sum(x) * 2 + 1))]
+    f = K.function([x], outputs, [(total, total + K.sum(y)), (v, v + 1)], options=options)
     held, expected, wanted = [], [], 0.0
     for i in range(4):
-        value = np.linspace(-1, 1, 6, dtype="float32").reshape(2, 3) * i
+        value = np.linspace(-1, 2, 6, dtype="float32").reshape(2, 3) * i
         product = np.tanh(value) * (1 + i)
         wanted += product.sum(dtype="float64")
         held += f([value])
-        expected += [product.sum(), product.sum() * 2, product, np.full(3, 1 + i)]
+        expected += [product.sum(), product.sum() * 2, product, np.full(3, 1 + i), product.sum() * (value.sum() * 2 + 1)]
     for result, right in zip(held, expected, strict=True):
         np.testing.assert_allclose(result, right, rtol=1e-5, atol=1e-6)
     for one, other in itertools.combinations(held, 2):
@@ -135,6 +136,28 @@ def test_what_is_fed_and_handed_out_is_held_no_longer_than_a_call(loop: str) -> 
         f(bad)
     gc.collect()  # of the traceback
     assert (sys.getrefcount(good), sys.getrefcount(bad)) == counts
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_memory_of_intermediate_values_is_kept_where_that_is_asked_for(keep: bool, loop: str) -> None:
+    x = K.placeholder((3, 3))
+    f = K.function([x], K.sum(K.dot(K.tanh(x), x)), options={"keep_memory": keep})
+    f(np.ones((3, 3)))
+    cells = program_of(f).fn.storage_map.items()
+    held = [cell[0] for variable, cell in cells if variable.owner is not None and cell[0] is not None]
+    assert len(held) == (2 if keep else 0)  # what is handed out is not among them
+
+
+def test_what_reads_a_value_runs_before_what_works_in_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "DEEPEST", 0)
+    x = K.placeholder((3, 3))
+    y = K.dot(x, x)
+    f = K.function([x], [K.tanh(y) + 1.0, K.sum(y)])
+    f(np.ones((3, 3)))
+    nodes, needs = program_of(f).fn.nodes, program_of(f).fn._needs
+    (place,) = [i for i, node in enumerate(nodes) if getattr(node.op, "destroy_map", None)]
+    (total,) = [i for i, node in enumerate(nodes) if type(node.op).__name__ == "Sum"]
+    assert total in needs[place]
 
 
 def test_a_value_that_is_not_aligned_is_taken() -> None:
@@ -295,8 +318,10 @@ def test_products_that_are_added_and_subtracted_are_as_by_hand() -> None:
     expected = [c + d, c - d, (c - d) - b @ b, a @ b.T - (d + c), a @ a + c, a @ a, c + c, d]
     for output, right in zip(outputs, expected, strict=True):
         np.testing.assert_allclose(K.function([x, y], output, options={"c_code": False})([a, b]), right, rtol=1e-12)
-    for result, right in zip(K.function([x, y], outputs)([a, b]), expected, strict=True):
+    f = K.function([x, y], outputs)
+    for result, right in zip(f([a, b]), expected, strict=True):
         np.testing.assert_allclose(result, right, rtol=1e-12)
+    assert len([name for name in names_of(f) if name in ("Dot", "Dot22", "Gemm")]) == 5  # none is computed twice
 
 
 def test_nan_and_infinity_come_through() -> None:
@@ -423,20 +448,25 @@ def test_threads_compile_and_call_at_once() -> None:
 
 
 def test_threads_that_call_one_function_get_each_their_own_results(loop: str) -> None:
-    x = K.placeholder((50, 50))
+    x = K.placeholder((10, 10))
     f = K.function([x], [K.dot(x, x), K.tanh(x) * 2.0])
-    f([np.zeros((50, 50))])
+    f([np.zeros((10, 10))])
 
     def work(seed: int) -> None:
-        value = np.random.default_rng(seed).normal(size=(50, 50)).astype("float32")
+        value = np.random.default_rng(seed).normal(size=(10, 10)).astype("float32")
         product, curve = value @ value, np.tanh(value) * 2
-        for _ in range(50):
+        for _ in range(200):
             first, second = f([value])
             np.testing.assert_allclose(first, product, rtol=1e-3, atol=1e-4)
             np.testing.assert_allclose(second, curve, rtol=1e-5, atol=1e-6)
 
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(work, range(4)))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns wherever they can
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_threads_that_train_one_function_leave_what_some_serial_order_leaves() -> None:

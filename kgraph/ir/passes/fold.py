@@ -14,6 +14,7 @@ from kgraph.ir.origin import building
 from kgraph.ir.passes.record import Record
 from kgraph.ir.traverse import rebuilt, substitute
 from kgraph.ir.types import TensorType
+from kgraph.quiet import quietly
 
 #: Elements; a constant that would be larger, and larger than what it is made of, is computed when the program runs.
 LARGEST = 4096
@@ -86,12 +87,15 @@ def _constant(node: Node) -> Node | None:
     size = node.type.size
     if size is None or size > max(LARGEST, *(i.type.size or 0 for i in node.inputs)):
         return None
-    with np.errstate(all="ignore"):
-        try:
-            value = np.asarray(meaning(*map(_value, node.inputs), **dict(node.attrs)))
-        except (ValueError, IndexError, ZeroDivisionError):
-            return None  # the program raises it, in the call, where it can be told from an error of kgraph's own
-    return o.constant_of(value)
+    try:
+        return o.constant_of(_computed(node, meaning))
+    except (ValueError, IndexError, ZeroDivisionError):
+        return None  # the program raises it, in the call, where it can be told from an error of kgraph's own
+
+
+@quietly
+def _computed(node: Node, meaning: Callable[..., Any]) -> np.ndarray[Any, Any]:
+    return np.asarray(meaning(*map(_value, node.inputs), **dict(node.attrs)))
 
 
 def _value(node: Node) -> Any:

@@ -15,17 +15,20 @@ import tensorflow as tf
 import kgraph.ir.ops as o
 from kgraph.ir.node import Graph, Node
 from kgraph.ir.op import Op
-from kgraph.ir.traverse import reachable, toposort
+from kgraph.ir.traverse import toposort
 from kgraph.ir.types import numpy_dtype
 
 #: Bytes up to which a result is copied by NumPy: that takes less time than one more op in the program.
 SMALL = 2**16
 
-#: Ops whose result is in memory of its own if TensorFlow knows no operand's value when it optimises, and no two are the same.
+#: Ops whose result is never in the memory of an operand.
 _NEW: set[Op] = {
-    o.add, o.subtract, o.multiply, o.divide, o.maximum, o.minimum, o.matmul, o.sqrt, o.exp, o.expm1, o.log, o.log1p, o.sin,
-    o.cos, o.tanh, o.sigmoid, o.softplus, o.relu, o.softmax, o.log_softmax, o.logsumexp, o.softmax_crossentropy,
+    o.matmul, o.sqrt, o.exp, o.expm1, o.log, o.log1p, o.sin, o.cos, o.tanh, o.sigmoid, o.softplus, o.relu, o.softmax,
+    o.log_softmax, o.softmax_crossentropy,
 }  # fmt: skip
+
+#: Ops of which TensorFlow makes one operand, if it knows the other to be this.
+_NEUTRAL: dict[Op, int] = {o.add: 0, o.subtract: 0, o.multiply: 1, o.divide: 1}
 
 #: Ops of several operands whose value it does not find as long as it knows none of theirs. (Of x - x it does.)
 _MIXING: set[Op] = {o.add, o.multiply, o.maximum, o.minimum, o.matmul, o.softmax_crossentropy}
@@ -51,13 +54,25 @@ class Memory:
             if _stays_unknown(node, unknown):
                 unknown.add(node)
         self._unknown = unknown
-        self._new = {node for node in order if node.op in _NEW and _distinct(node) and unknown.issuperset(node.inputs)}
-        fed = [node for node in graph.inputs if node.op is not o.variable]
-        self._fed = reachable([node for node in order if node not in self._new], fed)
+        self._fed = {node for node in graph.inputs if node.op is not o.variable}
+        for node in order:
+            if any(i in self._fed and self._passes(node, i) for i in node.inputs):
+                self._fed.add(node)
 
     def copied(self, node: Node) -> bool:
         """Whether NumPy copies an output, rather than `apart`: it is small, or the program may keep it as a constant."""
         return _bytes(node) <= SMALL or node not in self._unknown
+
+    def _passes(self, node: Node, operand: Node) -> bool:
+        """Whether the result may be in the memory of an operand."""
+        if node.op not in _NEUTRAL:
+            return node.op not in _NEW
+        return all(self._may_be_neutral(node.op, other) for other in node.inputs if other is not operand)
+
+    def _may_be_neutral(self, op: Op, other: Node) -> bool:
+        if other.op is o.constant:
+            return bool((other.attrs[0][1].array == _NEUTRAL[op]).all())
+        return other not in self._unknown
 
     def may_be_fed(self, node: Node) -> bool:
         """Whether a result may be in the memory of an array that was fed."""

@@ -160,8 +160,9 @@ def _linear_recurrence(a: Any, b: Any, *, axis: int) -> Any:
     perm = [axis, *[i for i in range(len(a.shape)) if i != axis]]
     back = [perm.index(i) for i in range(len(perm))]
     a, b = tf.transpose(a, perm), tf.transpose(b, perm)
-    rows = tf.scan(lambda y, row: row[0] * y + row[1], (a[1:], b[1:]), tf.reduce_sum(b[:1], 0))
-    return tf.transpose(tf.concat([b[:1], rows], 0), back)
+    zero = tf.zeros_like(tf.reduce_sum(b[:1], 0, keepdims=True))  # a first row: scan takes no arrays without rows
+    rows = tf.concat([zero, tf.zeros_like(a[:1]), a[1:]], 0), tf.concat([zero, b], 0)
+    return tf.transpose(tf.scan(lambda y, row: row[0] * y + row[1], rows, zero[0])[1:], back)
 
 
 # ---------------------------------------------------------------------------------------------------- positions
@@ -351,12 +352,18 @@ def _random_uniform(key: Any, *sizes: Any, shape: Entries, dtype: str) -> Any:
         # Of the 2048 multiples of 2 ** -11 that it holds below 1, TensorFlow draws every second one.
         drawn = _random_uniform(key, *sizes, shape=shape, dtype="float32")
         return tf.cast(tf.floor(drawn * 2048) / 2048, dtype)
-    return tf.random.stateless_uniform(_filled(shape, sizes), key, dtype=dtype, alg="philox")
+    return _drawn(raw.StatelessRandomUniformV2, key, _filled(shape, sizes), dtype)
 
 
 def _random_normal(key: Any, *sizes: Any, shape: Entries, dtype: str) -> Any:
-    # By name: else the device chooses the generator, and with it the numbers.
-    return tf.random.stateless_normal(_filled(shape, sizes), key, dtype=dtype, alg="philox")
+    return _drawn(raw.StatelessRandomNormalV2, key, _filled(shape, sizes), dtype)
+
+
+def _drawn(op: Rule, key: Any, sizes: Any, dtype: str) -> Any:
+    # By its number, for Philox: else the device chooses the generator, and with it the numbers. And by the op itself:
+    # tf.random.stateless_uniform makes thirty more, which take longer than it.
+    start, counter = raw.StatelessRandomGetKeyCounter(seed=key)
+    return op(shape=sizes, key=start, counter=counter, alg=1, dtype=dtype)
 
 
 def _mixed(x: Any) -> Any:
@@ -461,7 +468,7 @@ RULES: dict[Op, Rule] = {
     o.argmin: _arg(tf.argmin),
     o.logsumexp: _through(_over(tf.reduce_logsumexp), **_HALF),
     o.cumsum: _total(_running(tf.cumsum)),
-    o.cumprod: _total(_running(tf.math.cumprod)),
+    o.cumprod: _through(_total(_running(tf.math.cumprod)), **_SMALL),
     o.linear_recurrence: _linear_recurrence,
     o.index: _index,
     o.scatter_index: _scatter_index,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
+from tensorflow.python.framework.ops import dismantle_graph
 
 from kgraph.errors import EngineError
 from kgraph.ir.node import Constant
@@ -60,6 +61,7 @@ class Home:
         self.number, self.owned = number, session is None
         if session is None:
             session = v1.Session(graph=tf.Graph(), config=_config())
+            weakref.finalize(session, _take_apart, session.graph).atexit = False
         self.session, self.graph = session, session.graph
         self.hidden, self.made, self.broken, self.process = 0, 0, False, os.getpid()
         self.gone: list[int] = []
@@ -172,6 +174,12 @@ def closed() -> EngineError:
     return EngineError(
         "the TensorFlow session is closed", hint="K.set_session gives another one, K.clear_session makes a new one"
     )
+
+
+def _take_apart(graph: Any) -> None:
+    """Give the memory of a graph back, whose ops point at one another: Python's collector comes late to what is mostly C's."""
+    if all(op.name.startswith("kgraph/") for op in graph.get_operations()):  # else it is the user's, too
+        dismantle_graph(graph)
 
 
 class Storage:

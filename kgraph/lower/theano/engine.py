@@ -68,7 +68,7 @@ def _settings(nodes: int) -> Iterator[None]:
         flags = {"traceback__limit": 0, "traceback__compile_limit": 0, "compute_test_value": "off"}
         if nodes > _MANY:
             flags["cycle_detection"] = "fast"
-        with theano.config.change_flags(**flags):
+        with theano.config.change_flags(**flags), np.errstate(all="ignore"):
             yield
     finally:
         sys.setrecursionlimit(limit)

@@ -11,6 +11,7 @@ from theano.graph.basic import Apply
 from theano.graph.op import Op as TheanoOp
 from theano.scalar import basic as scalar
 from theano.tensor.elemwise import Elemwise
+from theano.tensor.nnet import nnet
 
 import kgraph.ir.ops as o
 from kgraph.ir.node import Node
@@ -66,6 +67,30 @@ class NumpyOp(TheanoOp):  # type: ignore[misc]
     def __str__(self) -> str:
         return f"NumPy{{{self.name}}}"
 
+
+# ---------------------------------------------------------------------------------------------------- softmax
+
+
+class _Softmax(nnet.Softmax):  # type: ignore[misc]
+    """Theano's Python code, unlike its C code, refuses rows without elements."""
+
+    def perform(self, node: Any, inputs: Any, outputs: Any) -> None:
+        _of_rows(super().perform, node, inputs, outputs)
+
+
+class _LogSoftmax(nnet.LogSoftmax):  # type: ignore[misc]
+    def perform(self, node: Any, inputs: Any, outputs: Any) -> None:
+        _of_rows(super().perform, node, inputs, outputs)
+
+
+def _of_rows(perform: Any, node: Any, inputs: Any, outputs: Any) -> None:
+    if inputs[0].size:
+        perform(node, inputs, outputs)
+    else:
+        outputs[0][0] = inputs[0].copy()
+
+
+softmax, log_softmax = _Softmax(), _LogSoftmax()
 
 # ---------------------------------------------------------------------------------------------------- scalar ops
 

@@ -12,7 +12,8 @@ DEEPEST = 2000
 
 
 class Linker(VMLinker):  # type: ignore[misc]
-    """Theano's linker. What it makes has `handed_out`: the cells with what a caller gets, or what a variable will hold.
+    """Theano's linker. What it makes has `handed_out`: the cells with what a caller gets, or a variable holds from then on.
+    They have to be emptied before the next call, which would write into their arrays.
 
     Args:
       keep: the memory of intermediate values is kept from call to call.
@@ -33,7 +34,7 @@ class Linker(VMLinker):  # type: ignore[misc]
         if _depth(needs) <= DEEPEST:
             machine = super().make_vm(nodes, thunks, inputs, outputs, storage_map, spent, computed, compute_map, updated)
         if not hasattr(machine, "position_of_error"):  # not the C loop: it is too deep, or there is none (THEANO_FLAGS=cxx=)
-            machine = Loop(nodes, thunks, needs, cells, outputs, storage_map, compute_map, self.allow_gc)
+            machine = Loop(nodes, thunks, needs, outputs, storage_map, compute_map, self.allow_gc)
         machine.handed_out = cells
         return machine
 
@@ -60,18 +61,17 @@ class Loop:
 
     Args:
       needs: of each operation, the numbers of those before it.
-      cleared: cells to be emptied before a call.
       outputs: the cells of the results.
       spend: give up the memory of intermediate values after a call.
     """
 
     def __init__(
-        self, nodes: Sequence[Any], thunks: Sequence[Any], needs: Sequence[Sequence[int]], cleared: Sequence[Any],
-        outputs: Sequence[Any], storage_map: Any, compute_map: Any, spend: bool,
+        self, nodes: Sequence[Any], thunks: Sequence[Any], needs: Sequence[Sequence[int]], outputs: Sequence[Any],
+        storage_map: Any, compute_map: Any, spend: bool,
     ):  # fmt: skip
         self.nodes, self.thunks, self.position_of_error = nodes, thunks, -1
         self.allow_gc, self.need_update_inputs = spend, False
-        self._needs, self._cleared, self._outputs = needs, cleared, outputs
+        self._needs, self._outputs = needs, outputs
         self._lazy = any(thunk.lazy for thunk in thunks)
         self._done = [[compute_map[variable] for variable in node.outputs] for node in nodes]
         results = {id(cell) for cell in outputs}
@@ -83,8 +83,6 @@ class Loop:
         self._wanted = [cells[id(cell)] for cell in outputs if id(cell) in cells]
 
     def __call__(self) -> list[Any]:
-        for cell in self._cleared:
-            cell[0] = None
         if self._lazy:
             self._run_wanted()
         else:

@@ -15,7 +15,6 @@ import theano.tensor as T
 from theano.compile.ops import Shape_i
 from theano.scalar import basic as scalar
 from theano.tensor.elemwise import CAReduce
-from theano.tensor.nnet.nnet import logsoftmax_op, softmax_op
 from theano.tensor.opt import MakeVector
 
 import kgraph.ir.ops as o
@@ -46,10 +45,15 @@ def filled(entries: Sequence[int | None], sizes: Sequence[Any]) -> list[Any]:
     return [T.cast(next(rest), "int64") if entry is None else entry for entry in entries]
 
 
-def as_vector(sizes: Sequence[Any]) -> Any:
+def as_scalar(size: Any, dtype: str) -> Any:
+    """A size as a Theano variable. Theano's own way with an int tries int8 first, and NumPy warns of that."""
+    return T.constant(np.array(size, dtype)) if isinstance(size, int) else T.cast(size, dtype)
+
+
+def as_vector(sizes: Sequence[Any], dtype: str = "int64") -> Any:
     if all(isinstance(size, int) for size in sizes):
-        return T.constant(np.array(sizes, "int64"))
-    return MakeVector("int64")(*[T.constant(np.array(s, "int64")) if isinstance(s, int) else T.cast(s, "int64") for s in sizes])
+        return T.constant(np.array(sizes, dtype))
+    return MakeVector(dtype)(*[as_scalar(size, dtype) for size in sizes])
 
 
 def constant(array: Any) -> Any:
@@ -80,8 +84,7 @@ def _reshape(x: Any, *sizes: Any, shape: Any) -> Any:
 def _stretch(x: Any, sizes: Sequence[Any]) -> Any:
     if not sizes:
         return x
-    # Theano's own way with an int tries int8 first.
-    return T.alloc(x, *[T.constant(np.array(size, "int64")) if isinstance(size, int) else size for size in sizes])
+    return T.alloc(x, *[as_scalar(size, "int64") for size in sizes])
 
 
 # ---------------------------------------------------------------------------------------------------- element by element
@@ -299,8 +302,8 @@ RULES: dict[Any, Rule] = {
     o.all: _reduction(scalar.and_, scalar.and_),
     o.argmax: lambda x, *, axis: T.basic.Argmax((axis,))(x),
     o.argmin: by_numpy,  # Theano takes argmax(-x), which wraps around for integers
-    o.cumsum: lambda x, *, axis: T.extra_ops.cumsum(T.cast(x, "int64") if x.dtype == "bool" else x, axis),
-    o.cumprod: lambda x, *, axis: T.extra_ops.cumprod(T.cast(x, "int64") if x.dtype == "bool" else x, axis),
+    o.cumsum: by_numpy,  # and by Theano too, in int64 if that is the wider dtype, and with warnings
+    o.cumprod: by_numpy,
     o.linear_recurrence: by_numpy,
     # Layout.
     o.reshape: _reshape,
@@ -311,7 +314,7 @@ RULES: dict[Any, Rule] = {
     o.broadcast_to: lambda x, *sizes, shape: _stretched(x, filled(shape, sizes)),
     o.broadcast_like: lambda x, like: _stretched(x, sizes_of(like)),
     o.concatenate: lambda *xs, axis: T.join(axis, *xs),
-    o.shape: lambda x: MakeVector("int32")(*[T.cast(T.as_tensor_variable(size), "int32") for size in sizes_of(x)]),
+    o.shape: lambda x: as_vector(sizes_of(x), "int32"),
     o.size: _size,
     o.arange: by_numpy,  # and by Theano too
     # Indexing.
@@ -324,8 +327,8 @@ RULES: dict[Any, Rule] = {
     o.in_top_k: by_numpy,
     # Linear algebra, neural networks. The cross-entropies are expanded: what they are made of is fused.
     o.matmul: by_numpy,  # of matrices a Dot, see `build`
-    o.softmax: _softmax(softmax_op, _plain_softmax),
-    o.log_softmax: _softmax(logsoftmax_op, _plain_log_softmax),
+    o.softmax: _softmax(host.softmax, _plain_softmax),
+    o.log_softmax: _softmax(host.log_softmax, _plain_log_softmax),
     # Random draws, effects; branches are built by `build`.
     o.random_uniform: by_numpy,
     o.random_normal: by_numpy,

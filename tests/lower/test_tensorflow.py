@@ -142,6 +142,23 @@ def test_ops_and_variables_that_the_user_makes_in_the_session_of_kgraph_work_the
     np.testing.assert_array_equal(session.run(mine), [1, 2])
 
 
+def test_what_the_user_holds_of_an_old_session_stays_whole() -> None:
+    counter = Counter()
+    counter.check()
+    session, graph = K.get_session(), K.get_session().graph
+    with graph.as_default():
+        mine = tf.constant([1.0, 2.0]) * 2.0
+    K.clear_session()
+    counter.check()
+    gc.collect()
+    np.testing.assert_array_equal(session.run(mine), [2, 4])
+    del session
+    gc.collect()
+    assert mine.op in graph.get_operations()
+    with v1.Session(graph=graph) as session:
+        np.testing.assert_array_equal(session.run(mine), [2, 4])
+
+
 def test_an_interactive_session_can_be_set() -> None:
     session = v1.InteractiveSession(graph=tf.Graph())
     try:

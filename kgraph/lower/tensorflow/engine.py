@@ -158,6 +158,9 @@ class TensorFlowEngine(Engine):
                 self._save(saved)
                 self._begin(None if self._here().owned else self.session())
             raise
+        except KeyboardInterrupt:
+            self._here().mend()
+            raise
         self._known |= kinds
         return program
 

@@ -119,6 +119,13 @@ class Home:
             hint = None if self.owned else "it refuses all that come after, too; K.set_session or K.clear_session gives another"
             message = f"the TensorFlow session refuses a program: {error.message.splitlines()[0]:.300}"
             raise EngineError(message, hint=hint) from error
+        except KeyboardInterrupt:
+            self.mend()
+            raise
+
+    def mend(self) -> None:
+        """Make the graph usable again after Ctrl-C. Its lock is written in Python: it stays locked if that comes within it."""
+        self.graph._group_lock = type(self.graph._group_lock)(num_groups=2)
 
     def check(self) -> None:
         """Raises EngineError where nothing can be run: in a closed session, in a process that was forked."""

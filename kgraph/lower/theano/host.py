@@ -176,7 +176,14 @@ class _Top(scalar.ScalarMaximum):  # type: ignore[misc]
     identity = _Lowest(-np.inf)
 
 
+class _All(scalar.AND):  # type: ignore[misc]
+    """The conjunction of bools, for reductions; of none it is 1, where Theano's is -1: a byte of 255."""
+
+    identity = 1
+
+
 top = _Top(scalar.upcast_out, name="top")
+every = _All(name="every")
 rint = Elemwise(_Rint(scalar.same_out, name="rint"))
 floor_divide = Elemwise(_FloorDivide(scalar.upcast_out, name="floor_divide"))
 remainder = Elemwise(_Remainder(scalar.upcast_out, name="remainder"))

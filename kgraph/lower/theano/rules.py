@@ -297,9 +297,9 @@ RULES: dict[Any, Rule] = {
     o.sum: _sum,
     o.prod: _prod,
     o.max: _reduction(scalar.scalar_maximum, scalar.or_),
-    o.min: _reduction(scalar.scalar_minimum, scalar.and_),
+    o.min: _reduction(scalar.scalar_minimum, host.every),
     o.any: _reduction(scalar.or_, scalar.or_),
-    o.all: _reduction(scalar.and_, scalar.and_),
+    o.all: _reduction(host.every, host.every),
     o.argmax: lambda x, *, axis: T.basic.Argmax((axis,))(x),
     o.argmin: by_numpy,  # Theano takes argmax(-x), which wraps around for integers
     o.cumsum: by_numpy,  # and by Theano too, in int64 if that is the wider dtype, and with warnings

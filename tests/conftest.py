@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 # Before kgraph is imported: what it reads then, and processes that tests start, is not the file of whoever runs the tests.
 # Keras, which tensorflow brings along, writes a file of its own there.
 _home = tempfile.TemporaryDirectory(prefix="kgraph-tests-")
+atexit.register(_home.cleanup)
 os.environ["KERAS_HOME"] = _home.name
 for _name in ("KGRAPH_BACKEND", "KERAS_BACKEND"):
     os.environ.pop(_name, None)

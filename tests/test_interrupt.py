@@ -1,7 +1,7 @@
 """Ctrl-C at any moment of building, differentiating, compiling and calling leaves everything as usable as it was before.
 
-Python takes a signal when a function begins and when one of C returns. `sys.setprofile` tells of both, so a KeyboardInterrupt is
-raised there, at the first, second, third ... of these places, for as many of them as there is time for.
+Python takes a signal when a function begins and when one of C returns. `sys.setprofile` tells of both, so a KeyboardInterrupt
+is raised there, at the first, second, third ... of these places, for as many of them as there is time for.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Interruption:
     """
 
     def __init__(self, operation: Callable[[], Any], at: int, within: CodeType | None = None):
-        self.count, self.place = 0, None
+        self.count = 0
+        self.place: tuple[str, str] | None = None
         self._at, self._within, self._depth = at, within, 0
         try:
             sys.setprofile(self._hook)
@@ -78,7 +79,7 @@ def _is_deaf(frame: FrameType, event: str, arg: Any) -> bool:
     """Whether Python takes no signal there, or swallows what is raised, or it is NumPy's own line to mend."""
     code = frame.f_code
     return (
-        (event == "call" and code.co_flags & inspect.CO_GENERATOR)  # perhaps it is only closed
+        (event == "call" and bool(code.co_flags & inspect.CO_GENERATOR))  # perhaps it is only closed
         or code is _DROP  # a callback of weakref's
         or code is Interruption.__init__.__code__
         or getattr(arg, "__qualname__", "") == "ContextVar.set"  # in errstate, one step before its try

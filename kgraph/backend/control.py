@@ -17,6 +17,7 @@ from kgraph.ir.operators import Operators
 from kgraph.ir.promote import promoted
 from kgraph.ir.tensor import Tensor
 from kgraph.ir.types import broadcast_shapes
+from kgraph.lower.engine import Engine
 
 Branch = Tensor | Callable[[], Any]
 
@@ -128,7 +129,7 @@ def function(
     inputs: Sequence[Any],
     outputs: Any,
     updates: Iterable[Any] = (),
-    engine: str | None = None,
+    engine: str | Engine | None = None,
     optimize: bool | Iterable[str] = True,
     options: Any = None,
     **kwargs: Any,
@@ -137,7 +138,7 @@ def function(
 
     Args:
       inputs, outputs, updates: see there.
-      engine: the engine's name; None for the configured one.
+      engine: the engine's name, or the engine itself; None for the configured one.
       optimize: True, False, or names of passes.
       options: dict of options of the engine.
       kwargs: what Theano's or TensorFlow's functions took is accepted, and ignored with one warning; anything else is a

@@ -1,4 +1,4 @@
-"""Gradients of graphs: against differences, of gradients, where no path leads, of what is built alike; and how large they get."""
+"""Gradients of graphs: against differences; of gradients; where no path leads; the same each time; and how large they get."""
 
 from __future__ import annotations
 
@@ -128,7 +128,8 @@ def test_what_a_target_is_made_of_is_a_target_too() -> None:
     gx, gh = gradients(total(h * h + x), [x, h])
     feeds = {x: np.array([0.1, 0.2, -0.3])}
     at = feeds[x]
-    for g, wanted in zip(compute([gx, gh], feeds), (2 * np.exp(2 * at) + 1, 2 * np.exp(at)), strict=True):  # type: ignore[list-item]
+    assert gx is not None and gh is not None
+    for g, wanted in zip(compute([gx, gh], feeds), (2 * np.exp(2 * at) + 1, 2 * np.exp(at)), strict=True):
         np.testing.assert_allclose(g, wanted, rtol=1e-12)
 
 
@@ -184,13 +185,14 @@ def test_none_zeros_and_an_error_say_the_same(sample: Sample) -> None:
                 assert steps & {o.stop_gradient, o.floor, o.round, o.sign, o.floor_divide}
 
 
+ZERO = o.scalar(0.0, "float64")
 ENDS: dict[str, Callable[[Node], Node]] = {
     "a cast to integers": lambda x: o.cast(o.cast(x, dtype="int32"), dtype="float64"),
     "a comparison": lambda x: o.cast(o.greater(x, o.zeros_like(x)), dtype="float64"),
     "argmax": lambda x: o.cast(o.argmax(x, axis=0), dtype="float64"),
     "an index": lambda x: o.gather(o.constant_of(np.arange(9.0)), o.cast(x, dtype="int64")),
     "a size": lambda x: o.cast(o.shape(x), dtype="float64"),
-    "a condition": lambda x: o.switch(o.greater(total(x), o.scalar(0.0, "float64")), o.scalar(1.0, "float64"), o.scalar(2.0, "float64")),
+    "a condition": lambda x: o.switch(o.greater(total(x), ZERO), ZERO, o.scalar(2.0, "float64")),
 }  # fmt: skip
 
 

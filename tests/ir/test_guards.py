@@ -130,7 +130,8 @@ def assert_runs(sample: Sample, graph: Graph, forward: Sequence[Node]) -> None:
     Args:
       forward: the roots without gradients: what they never need, these never need either.
     """
-    lazy, log = Lazy(sample, graph.roots), []
+    lazy = Lazy(sample, graph.roots)
+    log: list[Any] = []
     found = sink(graph, Record())
     verify(found)
     for value, root in zip(run(found, sample.feeds, log), graph.roots, strict=True):
@@ -158,7 +159,7 @@ def static(graph: Graph) -> Counter[Any]:
 
 
 def branchy(seed: int, steps: int = 40) -> Sample:
-    """A graph of scalars that is mostly branches, of few conditions: within one another, behind one another, for one another."""
+    """A graph of scalars that is mostly branches, of few conditions: in one another, behind one another, for one another."""
     random = Random(seed)
     conditions = [flag(f"c{i}") for i in range(3)]
     values = [o.placeholder(type=SCALAR, uid=Identity(f"x{i}")) for i in range(2)]
@@ -178,7 +179,8 @@ def branchy(seed: int, steps: int = 40) -> Sample:
             values.append(random.choice([o.tanh, o.sin])(x))
         else:
             least = o.greater(x, o.scalar(0.1, "float64"))
-            conditions.append(random.choice([least, probe(least), o.switch(c, least, random.choice(conditions)), o.logical_not(c)]))
+            other = o.switch(c, least, random.choice(conditions))
+            conditions.append(random.choice([least, probe(least), other, o.logical_not(c)]))
     return Sample(Graph(inputs, [values[-1], *[random.choice(values) for _ in range(random.randint(0, 2))]]), feeds)
 
 

@@ -211,7 +211,7 @@ def test_a_new_value_of_another_size_is_refused_and_nothing_written(toy: Engine)
     assert [K.get_value(n), *K.get_value(v)] == [1, 6, 8]
 
 
-# ---------------------------------------------------------------------------------------------------- what an engine may leave out
+# ---------------------------------------------------------------------------------------------- what an engine may leave out
 
 
 def test_an_engine_of_rules_alone_has_no_session_no_source_and_binds_nothing() -> None:
@@ -246,7 +246,7 @@ def test_a_function_binds_anew_when_a_generation_begins() -> None:
     assert moves == []
 
 
-# ---------------------------------------------------------------------------------------------------- rules that are missing or throw
+# ---------------------------------------------------------------------------------------------- rules that are missing or throw
 
 
 @pytest.mark.parametrize("optimize", [True, False])
@@ -292,7 +292,8 @@ def test_a_rule_that_throws_changes_nothing_and_the_next_call_works(name: str) -
 
     engine.rules = {**engine.rules, o.tanh: failing}
     v, n, c, x = K.variable([0.5]), K.variable(0.0), K.placeholder(()), K.placeholder((1,))
-    f = K.function([c, x], K.switch(c, lambda: K.tanh(x), lambda: x), [(n, n + 1), (v, K.switch(c, lambda: v * K.tanh(x), v))], engine=engine)
+    updates = [(n, n + 1), (v, K.switch(c, lambda: v * K.tanh(x), v))]
+    f = K.function([c, x], K.switch(c, lambda: K.tanh(x), lambda: x), updates, engine=engine)
     for _ in range(2):
         with pytest.raises(Broken, match="the device is on fire"):
             f([1, [2.0]])

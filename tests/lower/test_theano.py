@@ -336,10 +336,12 @@ def test_nan_and_infinity_come_through() -> None:
 
 def test_what_legalising_makes_of_constants_is_computed_while_compiling() -> None:
     x, y = K.placeholder((None, 3)), K.placeholder((None, 3))
-    f = K.function([x, y], K.categorical_crossentropy(K.softmax(x), y))
+    f = K.function([x, y], [K.categorical_crossentropy(K.softmax(x), y), x * (K.square(K.sum(x)) + 1.0)])
     value, labels = np.array([[1.0, 2, 3], [1, 1, 1]]), np.eye(3)[:2]
+    entropy, product = f([value, labels])
     expected = -(labels * np.log(np.exp(value) / np.exp(value).sum(1, keepdims=True))).sum(1)
-    np.testing.assert_allclose(f([value, labels]), expected, rtol=1e-5)
+    np.testing.assert_allclose(entropy, expected, rtol=1e-5)
+    np.testing.assert_allclose(product, value * 82, rtol=1e-5)
     for node in program_of(f).maker.fgraph.toposort():
         assert not all(isinstance(i, theano.graph.basic.Constant) for i in node.inputs), node
 

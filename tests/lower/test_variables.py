@@ -1,4 +1,4 @@
-"""A variable has one value on every engine: it is kept where it was written last, and moves only when another engine reads it."""
+"""A variable has one value on every engine: it stays where it was written last, and moves only when another engine reads it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,8 @@ def test_a_call_that_fails_moves_no_value_away_from_where_it_is(make: Any) -> No
 
 
 def test_engines_of_one_name_have_storages_of_their_own() -> None:
-    first, second = [], []
+    first: list[str] = []
+    second: list[str] = []
     v, x = K.variable([1.0]), K.placeholder((1,))
     for moves in (first, second):  # an engine that is being written, say
         K.function([x], [], [(v, v + x)], engine=far_engine(moves))([[2]])

@@ -21,7 +21,6 @@ class Linker(VMLinker):  # type: ignore[misc]
     """
 
     def __init__(self, keep: bool, c_code: bool):
-        # Without `use_cloop` Theano 1.1.2 exchanges the cells of scalars, outputs among them, after it has made the operations.
         super().__init__(allow_gc=not keep, use_cloop=True, c_thunks=c_code)
 
     def make_vm(

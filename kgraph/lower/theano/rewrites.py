@@ -41,8 +41,12 @@ def rewrites(lazy: bool, c_code: bool) -> Any:
     """
     # In place of a value that both sides of a branch read, one side would have to wait for the other one to run.
     exclude = [*_LEFT_OUT, *(["inplace"] if lazy else []), *([] if c_code else ["fusion"])]
-    # The numbers are places in Theano's sequence: before everything but the first merge, and before its BLAS.
-    ours = [(in2out(_fold, name="kgraph_fold"), 0.01), (in2out(_accumulate, name="kgraph_accumulate"), 1.69)]
+    # The numbers are places in Theano's sequence: before all but a merge; before BLAS; after it, which moves axes about.
+    ours = [
+        (in2out(_fold, name="kgraph_fold"), 0.01),
+        (in2out(_accumulate, name="kgraph_accumulate"), 1.69),
+        (in2out(_fold, name="kgraph_fold_again"), 1.71),
+    ]
     return Query(include=["fast_run"], exclude=exclude, extra_optimizations=ours)
 
 

@@ -16,6 +16,7 @@ import textwrap
 import threading
 import types
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -290,7 +291,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Run]]:
     """The same program in two processes, one after the other; for the first one nothing has ever been compiled."""
     folder = tmp_path_factory.mktemp("theano")
     compiler = folder / "g++"
@@ -306,7 +307,8 @@ exec {shutil.which("g++")} "$@"
     compiler.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("THEANORC", str(folder / "none"))
-        return [Run(folder) for _ in range(2)]
+        yield [Run(folder) for _ in range(2)]
+    shutil.rmtree(folder)  # tens of megabytes
 
 
 def test_what_was_compiled_stays_for_the_next_process(runs: list[Run]) -> None:

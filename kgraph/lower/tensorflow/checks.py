@@ -62,16 +62,17 @@ def require(x: Any, holds: Any, kind: str, *data: Any) -> Any:
 
     Args:
       kind: of the check.
-      data: int64 scalars, for its message.
+      data: ints, then int64 scalars, for its message.
     """
     book = _books[-1]
-    number = tf.constant(len(book.rows), tf.int64)
+    known = [len(book.rows), *[n for n in data if isinstance(n, int)]]
     book.rows.append((list(book.path), kind))
-    row = tf.stack([number, *data, *[tf.constant(0, tf.int64)] * (WIDTH - 1 - len(data))])
+    row = [tf.constant(known, tf.int64), *data[len(known) - 1 :]]
     if book.flags is not None:
-        book.flags.append(tf.where(holds, failed([]), row))
+        parts = [*row, tf.zeros([WIDTH - 1 - len(data)], tf.int64)]
+        book.flags.append(tf.where(holds, failed([]), tf.concat([tf.reshape(part, [-1]) for part in parts], 0)))
         return x
-    with tf.control_dependencies([stop_unless(holds, row)]):
+    with tf.control_dependencies([stop_unless(holds, *row)]):
         return tf.identity(x)
 
 
@@ -83,18 +84,18 @@ def failed(flags: Sequence[Any]) -> Any:
     return rows[tf.argmax(tf.cast(rows[:, 0] >= 0, tf.int32))]
 
 
-def stop_unless(holds: Any, row: Any) -> Any:
-    """The op that ends the program, and shows a row of numbers, unless a condition holds."""
-    return tf.raw_ops.Assert(condition=holds, data=[row], summarize=WIDTH)
+def stop_unless(holds: Any, *rows: Any) -> Any:
+    """The op that ends the program, and shows rows of numbers, unless a condition holds."""
+    return tf.raw_ops.Assert(condition=holds, data=rows, summarize=WIDTH)
 
 
 def shown_row(message: str) -> list[int] | None:
-    """The row that a failed check shows in the message of TensorFlow's error."""
-    found = re.search(r"assertion failed: \[([-\d ]+)\]", message)
-    return None if found is None else [int(number) for number in found[1].split()]
+    """The numbers that a failed check shows in the message of TensorFlow's error."""
+    found = re.search(r"assertion failed: ([][\d -]+)", message)
+    return None if found is None else [int(number) for number in re.findall(r"-?\d+", found[1])]
 
 
-def _out_of_range(lowest: int, highest: int, count: int, axis: int, *rest: int) -> Exception:
+def _out_of_range(axis: int, lowest: int, highest: int, count: int, *rest: int) -> Exception:
     return IndexError(f"index {highest if highest >= count else lowest} is out of bounds for axis {axis} with size {count}")
 
 

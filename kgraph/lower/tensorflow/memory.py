@@ -86,7 +86,7 @@ def _distinct(node: Node) -> bool:
 def _stays_unknown(node: Node, unknown: set[Node]) -> bool:
     """Whether TensorFlow cannot find the value of a node before the program is called."""
     known = [i for i in node.inputs if i not in unknown]
-    if not known and any(0 in i.type.shape for i in node.inputs):
+    if node.op.bodies or (not known and any(0 in i.type.shape for i in node.inputs)):
         return False
     if len(node.inputs) == 1:
         return not known and node.op is not o.shape

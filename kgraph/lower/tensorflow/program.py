@@ -245,17 +245,17 @@ def _with_sizes_checked(node: Node, values: list[Any]) -> list[Any]:
             meet = [v for i, v in zip(node.inputs, values, strict=True) if -axis <= i.ndim and i.type.shape[axis] != 1]
             for other in meet[1:]:
                 sizes = [tf.shape(value, out_type=tf.int64)[axis] for value in (meet[0], other)]
-                values[0] = require(values[0], tf.equal(*sizes), "sizes", tf.constant(axis, tf.int64), *sizes)
+                values[0] = require(values[0], tf.equal(*sizes), "sizes", axis, *sizes)
     elif node.op in _ALIKE:
         for one, other in _ALIKE[node.op]:
             for axis in range(node.inputs[one].ndim):
                 sizes = [tf.shape(values[place], out_type=tf.int64)[axis] for place in (one, other)]
-                values[one] = require(values[one], tf.equal(*sizes), "sizes", tf.constant(axis, tf.int64), *sizes)
+                values[one] = require(values[one], tf.equal(*sizes), "sizes", axis, *sizes)
     elif node.op in (o.max, o.min, o.argmax, o.argmin):
         axes = node.attr("axis")
         for axis in axes if isinstance(axes, tuple) else (axes,):
             size = tf.shape(values[0], out_type=tf.int64)[axis]
-            values[0] = require(values[0], size > 0, "empty", tf.constant(axis, tf.int64))
+            values[0] = require(values[0], size > 0, "empty", axis)
     return values
 
 

@@ -214,25 +214,28 @@ def _in_range(x: Any, numbers: Entries, sizes: Sequence[Any], form: str) -> Any:
     """x, once its single indices are known to be in range."""
     rest, given = iter(numbers), iter(sizes)
     axis = 0
+    whole = x
     for letter in form:
         if letter == "n":
             continue
         entries = [next(rest) for _ in range(1 if letter == "i" else 3)]
         values = [next(given) if entry is None else entry for entry in entries]
-        if letter == "i" and (entries[0] is None or x.shape[axis] is None):
-            x = _checked(x, tf.cast(values[0], tf.int64), tf.shape(x, out_type=tf.int64)[axis], axis)
+        if letter == "i" and (entries[0] is None or whole.shape[axis] is None):
+            at, count = values[0], _length(whole, axis)
+            if not isinstance(at, int):
+                x = _checked(x, tf.cast(at, tf.int64), count, axis)
+            else:
+                x = require(x, count > at if at >= 0 else count >= -at, "index", axis, at, at, count)
         axis += 1
     return x
 
 
 def _checked(x: Any, positions: Any, count: Any, axis: int) -> Any:
     """x, once positions (int64) are known to be within -count and count - 1."""
-    lowest, highest = (
-        (positions, positions) if not positions.shape.rank else (tf.reduce_min(positions), tf.reduce_max(positions))
-    )
-    return require(
-        x, tf.logical_and(lowest >= -count, highest < count), "index", lowest, highest, count, tf.constant(axis, tf.int64)
-    )
+    lowest = highest = positions
+    if positions.shape.rank:
+        lowest, highest = tf.reduce_min(positions), tf.reduce_max(positions)
+    return require(x, tf.logical_and(lowest >= -count, highest < count), "index", axis, lowest, highest, count)
 
 
 def _index(x: Any, *sizes: Any, form: str, numbers: Entries) -> Any:
@@ -253,7 +256,7 @@ def _positions(indices: Any, count: Any, axis: int) -> Any:
 
 def _length(x: Any, axis: int) -> Any:
     known = x.shape[axis]
-    return tf.shape(x, out_type=tf.int64)[axis] if known is None else tf.constant(known, tf.int64)
+    return tf.constant(known, tf.int64) if known is not None else tf.unstack(tf.shape(x, tf.int64), len(x.shape))[axis]
 
 
 def _gather(x: Any, indices: Any) -> Any:
@@ -270,22 +273,21 @@ def _scatter_add(g: Any, indices: Any, like: Any) -> Any:
 
 
 def _flat(indices: Any, like: Any) -> tuple[Any, Any]:
-    """For indices along the last axis of like: (row, index) for each, and the size of like without that axis."""
-    places = tf.reshape(_positions(indices, _length(like, -1), len(like.shape) - 1), [-1])
+    """Indices along the last axis of like, as places (a vector) among all of its elements, and how many those are."""
+    width = _length(like, -1)
+    places = tf.reshape(_positions(indices, width, len(like.shape) - 1), [-1])
     count = tf.size(places, out_type=tf.int64)
-    return tf.stack([tf.range(count), places], 1), count
+    return tf.range(count) * width + places, count * width
 
 
 def _pick(x: Any, indices: Any) -> Any:
     places, count = _flat(indices, x)
-    rows = tf.reshape(x, tf.stack([count, _length(x, -1)]))
-    return tf.reshape(tf.gather_nd(rows, places), tf.shape(indices))
+    return tf.reshape(tf.gather(tf.reshape(x, tf.expand_dims(count, 0)), places), tf.shape(indices))
 
 
 def _unpick(g: Any, indices: Any, like: Any) -> Any:
     places, count = _flat(indices, like)
-    rows = tf.scatter_nd(places, tf.reshape(g, [-1]), tf.stack([count, _length(like, -1)]))
-    return tf.reshape(rows, tf.shape(like))
+    return tf.reshape(tf.math.unsorted_segment_sum(tf.reshape(g, [-1]), places, count), tf.shape(like))
 
 
 def _one_hot(indices: Any, *, depth: int, dtype: str) -> Any:
@@ -340,7 +342,7 @@ def _held(x: Any, epsilon: Any) -> Any:
 def _softmax_crossentropy_grad(g: Any, x: Any, target: Any, epsilon: Any) -> Any:
     p = _softmax(x, axis=-1)
     within = tf.logical_or(tf.logical_and(p >= epsilon, p <= 1 - epsilon), tf.equal(epsilon, 0))
-    held = tf.where(within, target, tf.zeros((), x.dtype))
+    held = target * tf.cast(within, x.dtype)  # NaN stays NaN
     return tf.expand_dims(g, -1) * (p * tf.reduce_sum(held, axis=-1, keepdims=True) - held)
 
 
@@ -475,7 +477,7 @@ RULES: dict[Op, Rule] = {
     o.gather: _gather,
     o.scatter_add: _through(_scatter_add, bool="int32"),
     o.pick: _pick,
-    o.unpick: _unpick,
+    o.unpick: _through(_unpick, bool="int32"),
     o.one_hot: _one_hot,
     o.matmul: _through(_matmul, **_SMALL),
     o.softmax: _through(_softmax, **_HALF),

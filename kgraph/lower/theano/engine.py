@@ -42,8 +42,9 @@ class TheanoEngine(Engine):
     def __init__(self) -> None:
         super().__init__("theano", RULES, to_host=_to_host, from_host=_from_host)
         self._programs: weakref.WeakSet[TheanoProgram] = weakref.WeakSet()
-        # A process forked while a thread compiled would find Theano half way, and the lock taken for good.
-        os.register_at_fork(before=_compiling.acquire, after_in_parent=_compiling.release, after_in_child=self._forked)
+        if hasattr(os, "register_at_fork"):
+            # A process forked while a thread compiled would find Theano half way, and the lock taken for good.
+            os.register_at_fork(before=_compiling.acquire, after_in_parent=_compiling.release, after_in_child=self._forked)
 
     def bind(self, graph: Graph, storages: Mapping[Node, Any], options: Mapping[str, Any]) -> Any:
         keep, c_code = bool(options.get("keep_memory", False)), bool(options.get("c_code", theano.config.cxx))

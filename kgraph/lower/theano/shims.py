@@ -224,7 +224,8 @@ def _compiler_flags() -> str:
 
 
 def _header_name() -> str:
-    versions = f"{sys.version} {np.__version__} {np.__file__} {shutil.which('g++')}"
+    compiler = os.path.realpath(shutil.which("g++") or sys.executable)
+    versions = f"{sys.version} {np.__version__} {np.__file__} {compiler} {os.stat(compiler).st_mtime_ns}"
     return f"headers-{hashlib.blake2b(versions.encode(), digest_size=4).hexdigest()}.h"
 
 

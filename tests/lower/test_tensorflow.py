@@ -1,8 +1,8 @@
-"""The TensorFlow engine's own machinery: sessions and graphs, generations, whose memory results are in, XLA, programs that use
-TensorFlow beside kgraph. Collected where TensorFlow is installed, see conftest.py.
+"""The TensorFlow engine's own machinery: sessions and graphs, generations, programs that use TensorFlow beside kgraph.
+Collected where TensorFlow is installed, see conftest.py.
 
-What holds on every engine is in the tests that take the fixture `engine`. What needs a process of its own is in
-test_tensorflow_processes.py.
+What holds on every engine is in the tests that take the fixture `engine`; whose memory results are in, XLA, and what needs a process
+of its own, in files beside this one.
 """
 
 from __future__ import annotations
@@ -18,18 +18,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf  # conftest.py has loaded it, quietly
 
 import kgraph.ir.ops as o
 from kgraph import backend as K
 from kgraph.errors import EngineError, IndexOutOfRange, ShapeError
-from kgraph.lower.engine import get_engine
 from kgraph.lower.tensorflow import ENGINE
 from kgraph.lower.tensorflow import session as sessions
 from kgraph.lower.tensorflow.rules import RULES
-
-get_engine("tensorflow")
-
-import tensorflow as tf  # noqa: E402
+from tests.lower.counter import Counter
 
 v1 = tf.compat.v1
 
@@ -45,23 +42,6 @@ def on_tensorflow() -> Iterator[None]:
 
 def op_types(graph: Any) -> set[str]:
     return {op.type for op in graph.get_operations()}
-
-
-class Counter:
-    """A function that adds what it is fed to a variable, and gives the sum before it."""
-
-    def __init__(self, **options: Any) -> None:
-        self.total, x = K.variable([0.0, 0.0], name="total"), K.placeholder((2,), name="x")
-        self.add = K.function([x], self.total, [K.update_add(self.total, x)], **options)
-        self.wanted = np.zeros(2)
-
-    def check(self) -> None:
-        """One step more."""
-        np.testing.assert_array_equal(self.add([[1, 10]]), self.wanted)
-        self.wanted += [1, 10]
-
-    def check_value(self) -> None:
-        np.testing.assert_array_equal(K.get_value(self.total), self.wanted)
 
 
 # ---------------------------------------------------------------------------------------------------- sessions
@@ -428,166 +408,7 @@ def test_a_failed_call_changes_no_variable_whichever_check_fails(mine: bool) -> 
     assert K.get_value(b) == 3
 
 
-# ---------------------------------------------------------------------------------------------------- memory
-
-LARGE = 70_000  # elements: more than NumPy copies
-CONSTANT = np.arange(float(LARGE), dtype="float32")
-
-OUTPUTS: dict[str, Callable[[Any, Any], Any]] = {
-    "what is fed": lambda x, v: x,
-    "a variable": lambda x, v: v,
-    "a constant": lambda x, v: CONSTANT * K.cast(1, "float32"),
-    "a sum with zeros": lambda x, v: x + np.zeros(LARGE, "float32"),
-    "a product with ones": lambda x, v: x * np.ones(LARGE, "float32"),
-    "a product with zeros": lambda x, v: K.cast(x, "int32") * 0,
-    "a sum with a product with zeros": lambda x, v: K.cast(x, "int32") + K.cast(x, "int32") * 0,
-    "a difference from itself": lambda x, v: K.cast(x, "int32") - K.cast(x, "int32"),
-    "another shape": lambda x, v: K.reshape(x, (2, LARGE // 2)),
-    "a shape and back": lambda x, v: K.transpose(K.reshape(v, (1, LARGE))),
-    "a slice": lambda x, v: x[: LARGE - 8],
-    "a computed value": lambda x, v: K.exp(-x) + v,
-    "a sum of nothing": lambda x, v: K.sum(K.reshape(x[:0], (0, LARGE)), axis=0),
-    "a broadcast constant": lambda x, v: K.ones_like(x),
-    "a branch of constants": lambda x, v: K.switch(x[0] > 2, lambda: CONSTANT * K.cast(1, "float32"), lambda: CONSTANT + v),
-    "a branch": lambda x, v: K.switch(K.sum(v) > 0, x, v),
-}
-
-
-#: How programs are run, and the options for it. In a session of the user's TensorFlow rewrites more.
-HOW: dict[str, Callable[[], dict[str, Any]]] = {
-    "plain": dict,
-    "in a session of the user": lambda: K.set_session(v1.Session(graph=tf.Graph())) or {},
-    "xla": lambda: {"xla": True},
-}
-
-
-def aligned(count: int) -> np.ndarray:
-    """An array of float32 that TensorFlow takes without a copy."""
-    room = np.empty(count + 64, "float32")
-    start = (-room.ctypes.data // 4) % 16
-    found = room[start : start + count]
-    found[:] = np.linspace(0, 1, count)
-    return found
-
-
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
-@pytest.mark.parametrize("name", OUTPUTS)
-def test_a_result_is_the_callers_alone(name: str, known: bool, how: str) -> None:
-    options = HOW[how]()
-    v, x = K.variable(np.full(LARGE, 2.0)), K.placeholder((LARGE if known else None,))
-    out = OUTPUTS[name](x, v)
-    f = K.function([x], [out, out, K.identity(out)], options=options)
-    fed = aligned(LARGE)
-    first = f([fed])
-    wanted = [result.copy() for result in first]
-    for i, result in enumerate(first):
-        assert not any(np.shares_memory(result, other) for other in (fed, *first[:i]))
-        result[...] = -7
-    assert fed[-1] == 1
-    np.testing.assert_array_equal(K.get_value(v), 2)
-    for result, value in zip(f([fed]), wanted, strict=True):
-        np.testing.assert_array_equal(result, value)
-
-
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
-@pytest.mark.parametrize(
-    "new",
-    [
-        lambda x, v: x,
-        lambda x, v: x + np.zeros(LARGE, "float32"),
-        lambda x, v: x * np.ones(LARGE, "float32"),
-        lambda x, v: K.reshape(K.reshape(x, (LARGE, 1)), (LARGE,)),
-        lambda x, v: K.cast(K.cast(x, "int32") * 0, "float32") + x,
-        lambda x, v: K.switch(K.sum(v) > 0, x, v),
-        lambda x, v: K.maximum(x, -np.full(LARGE, np.inf, "float32")),
-    ],
-    ids=["itself", "plus zeros", "times ones", "reshaped", "plus a product with zeros", "branch", "maximum"],
-)
-def test_a_variable_takes_no_memory_that_was_fed(new: Callable[[Any, Any], Any], known: bool, how: str) -> None:
-    options = HOW[how]()
-    v, w, x = K.variable(np.full(LARGE, 2.0)), K.variable(np.zeros(LARGE)), K.placeholder((LARGE if known else None,))
-    value = new(x, v)
-    f = K.function([x], value, [(v, value), (w, value)], options=options)
-    fed = aligned(LARGE)
-    wanted = fed.copy()
-    out = f([fed])
-    fed[:] = out[:] = -1
-    for variable in (v, w):
-        np.testing.assert_array_equal(K.get_value(variable), wanted)
-
-
-# ---------------------------------------------------------------------------------------------------- XLA
-
-
-def test_xla_compiles_a_function_that_asks_for_it_and_no_other() -> None:
-    counter, plain = Counter(options={"xla": True}), Counter()
-    for _ in range(3):
-        plain.check()
-    graph = K.get_session().graph
-    calls = [op for op in graph.get_operations() if op.type in ("PartitionedCall", "StatefulPartitionedCall")]
-    assert calls == []
-    for _ in range(3):
-        counter.check()
-    (call,) = [op for op in graph.get_operations() if op.type in ("PartitionedCall", "StatefulPartitionedCall")]
-    assert call.get_attr("_XlaMustCompile")
-    counter.check_value()
-
-
-def test_xla_draws_anew_at_each_call_and_the_same_for_the_same_seed() -> None:
-    def make() -> Any:
-        return K.function([], [K.random_uniform((50, 4), seed=3), K.random_normal((4,), seed=3)], options={"xla": True})
-
-    f, g = make(), make()
-    draws = [f() for _ in range(3)]
-    for uniform, normal in draws:
-        again = g()
-        np.testing.assert_array_equal(uniform, again[0])
-        np.testing.assert_array_equal(normal, again[1])
-        assert 0 <= uniform.min() < 0.1 < 0.9 < uniform.max() < 1
-    assert len({values.tobytes() for pair in draws for values in pair}) == 6
-
-
-def test_xla_computes_the_same_for_each_set_of_sizes_with_updates_and_branches() -> None:
-    def make(options: dict[str, Any]) -> Any:
-        x, w = K.placeholder((None, 3)), K.variable(np.eye(3))
-        h = K.softmax(K.dot(x, w))
-        y = K.switch(K.sum(x) > 0, K.logsumexp(h, axis=1), K.sum(h, axis=1))
-        loss = K.mean(y)
-        return K.function([x], [y, loss], [(w, w - 0.1 * K.gradients(loss, [w])[0])], options=options), w
-
-    (compiled, w), (plain, same) = make({"xla": True}), make({})
-    rng = np.random.default_rng(0)
-    for rows in (2, 5, 2, 1):
-        for sign in (1, -1):
-            fed = sign * np.abs(rng.normal(size=(rows, 3)))
-            for ours, theirs in zip(compiled([fed]), plain([fed]), strict=True):
-                np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
-            np.testing.assert_allclose(K.get_value(w), K.get_value(same), rtol=1e-5, atol=1e-6)
-
-
-def test_xla_finds_an_index_out_of_range_and_writes_nothing() -> None:
-    v, i = K.variable([1.0, 2.0], name="v"), K.placeholder((None,), dtype="int32", name="i")
-    f = K.function([i], K.gather(v, i), [K.update_add(v, 1)], options={"xla": True})
-    with pytest.raises(IndexOutOfRange, match=r"^gather: index 2 is out of bounds for axis 0 with size 2\n(.*\n)*.*'i'"):
-        f([[0, 2]])
-    np.testing.assert_array_equal(K.get_value(v), [1, 2])
-    np.testing.assert_array_equal(f([[-1, 0]]), [2, 1])
-
-
-def test_xla_cannot_print_and_says_so(capfd: pytest.CaptureFixture[str]) -> None:
-    f = K.function([x := K.placeholder(())], K.print_tensor(x, "seen") * 2, options={"xla": True})
-    with pytest.warns(UserWarning, match="K.function: XLA cannot print, so that this function is run without it"):
-        assert f([3]) == 6
-    assert "seen" in "".join(capfd.readouterr())
-
-
 # ---------------------------------------------------------------------------------------------------- beside TensorFlow
-
-
-def within_tf_function(run: Callable[[], None]) -> None:
-    tf.function(lambda: run(), autograph=False)()
 
 
 AROUND: dict[str, Callable[[ExitStack], Any]] = {

@@ -1,0 +1,87 @@
+"""TensorFlow programs that XLA compiles: ``options={'xla': True}``.
+
+Collected where TensorFlow is installed, see conftest.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kgraph import backend as K
+from kgraph.errors import IndexOutOfRange
+from tests.lower.counter import Counter
+
+
+@pytest.fixture(autouse=True)
+def on_tensorflow() -> Iterator[None]:
+    """Each test begins with a session of its own, and leaves none of the user's behind."""
+    K.set_backend("tensorflow")
+    K.clear_session()
+    yield
+    K.clear_session()
+
+
+def test_xla_compiles_a_function_that_asks_for_it_and_no_other() -> None:
+    counter, plain = Counter(options={"xla": True}), Counter()
+    for _ in range(3):
+        plain.check()
+    graph = K.get_session().graph
+    calls = [op for op in graph.get_operations() if op.type in ("PartitionedCall", "StatefulPartitionedCall")]
+    assert calls == []
+    for _ in range(3):
+        counter.check()
+    (call,) = [op for op in graph.get_operations() if op.type in ("PartitionedCall", "StatefulPartitionedCall")]
+    assert call.get_attr("_XlaMustCompile")
+    counter.check_value()
+
+
+def test_xla_draws_anew_at_each_call_and_the_same_for_the_same_seed() -> None:
+    def make() -> Any:
+        return K.function([], [K.random_uniform((50, 4), seed=3), K.random_normal((4,), seed=3)], options={"xla": True})
+
+    f, g = make(), make()
+    draws = [f() for _ in range(3)]
+    for uniform, normal in draws:
+        again = g()
+        np.testing.assert_array_equal(uniform, again[0])
+        np.testing.assert_array_equal(normal, again[1])
+        assert 0 <= uniform.min() < 0.1 < 0.9 < uniform.max() < 1
+    assert len({values.tobytes() for pair in draws for values in pair}) == 6
+
+
+def test_xla_computes_the_same_for_each_set_of_sizes_with_updates_and_branches() -> None:
+    def make(options: dict[str, Any]) -> Any:
+        x, w = K.placeholder((None, 3)), K.variable(np.eye(3))
+        h = K.softmax(K.dot(x, w))
+        y = K.switch(K.sum(x) > 0, K.logsumexp(h, axis=1), K.sum(h, axis=1))
+        loss = K.mean(y)
+        return K.function([x], [y, loss], [(w, w - 0.1 * K.gradients(loss, [w])[0])], options=options), w
+
+    (compiled, w), (plain, same) = make({"xla": True}), make({})
+    rng = np.random.default_rng(0)
+    for rows in (2, 5, 2, 1):
+        for sign in (1, -1):
+            fed = sign * np.abs(rng.normal(size=(rows, 3)))
+            for ours, theirs in zip(compiled([fed]), plain([fed]), strict=True):
+                np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(K.get_value(w), K.get_value(same), rtol=1e-5, atol=1e-6)
+
+
+def test_xla_finds_an_index_out_of_range_and_writes_nothing() -> None:
+    v, i = K.variable([1.0, 2.0], name="v"), K.placeholder((None,), dtype="int32", name="i")
+    f = K.function([i], K.gather(v, i), [K.update_add(v, 1)], options={"xla": True})
+    with pytest.raises(IndexOutOfRange, match=r"^gather: index 2 is out of bounds for axis 0 with size 2\n(.*\n)*.*'i'"):
+        f([[0, 2]])
+    np.testing.assert_array_equal(K.get_value(v), [1, 2])
+    np.testing.assert_array_equal(f([[-1, 0]]), [2, 1])
+
+
+def test_xla_cannot_print_and_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    f = K.function([x := K.placeholder(())], K.print_tensor(x, "seen") * 2, options={"xla": True})
+    with pytest.warns(UserWarning, match="K.function: XLA cannot print, so that this function is run without it"):
+        assert f([3]) == 6
+    assert "seen" in "".join(capfd.readouterr())

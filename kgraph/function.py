@@ -99,10 +99,12 @@ class Function:
         values: Sequence[Any] = args
         if len(args) == 1 and (args[0].__class__ is list or args[0].__class__ is tuple):
             values = args[0]
-        if named or training is not None or self._fed_phase is not None or len(values) != len(self.feeds.nodes):
-            values, now = self._arrange(values, training, named)
+        if named or self._fed_phase is not None or len(values) != len(self.feeds.nodes):
+            values, now = self._arrange(values, named)
         else:
             now = phase.fixed or 0
+        if training is not None:
+            now = _as_phase(training, self._made)
         call = self._calls.get(now)
         if call is None:
             call = self._compile(now)
@@ -112,7 +114,7 @@ class Function:
             raise self._explained(error, now) from error.__cause__
         return results[0] if self._single else results
 
-    def _arrange(self, args: Sequence[Any], training: Any, named: dict[str, Any]) -> tuple[list[Any], int]:
+    def _arrange(self, args: Sequence[Any], named: dict[str, Any]) -> tuple[list[Any], int]:
         """The values in order, without the phase, and the phase. Raises FeedError."""
         values = list(args)
         count = len(self.feeds.nodes) + (self._fed_phase is not None)
@@ -121,8 +123,6 @@ class Function:
         now = phase.fixed or 0
         if self._fed_phase is not None and len(values) > self._fed_phase and len(values) + len(named) >= count:
             now = _as_phase(values.pop(self._fed_phase), self._made)
-        if training is not None:
-            now = _as_phase(training, self._made)
         if named:
             values = self._by_name(values, named)
         if len(values) != len(self.feeds.nodes):
@@ -201,8 +201,9 @@ class Function:
     def _compile(self, now: int) -> Callable[..., list[Any]]:
         """The caller of one phase, from the cache where its structure is known."""
         with self._lock:
-            if now in self._calls:
-                return self._calls[now]
+            known = self._calls.get(now)  # one look: what a generation drops, it drops without the lock
+            if known is not None:
+                return known
             engine = self.engine
             self._warn_of_options(engine)
             built = self._listing()
@@ -389,6 +390,8 @@ def _identity(node: Node) -> Any:
 
 
 def _as_phase(value: Any, made: Origin) -> int:
+    if value.__class__ is bool:
+        return int(value)  # at once: it comes with every call of a loop that trains
     found = np.asarray(value)
     if found.size != 1 or found.dtype.kind not in "biuf" or found.item() not in (0, 1):
         raise refused(f"the learning phase is {value!r:.60}, not 0 (test) or 1 (train)", made)

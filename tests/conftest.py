@@ -57,3 +57,15 @@ def engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each installed engine in turn, as the one that functions run on."""
     with changed(engine=request.param):
         yield request.param
+
+
+@pytest.fixture
+def uncompiled() -> Iterator[None]:
+    """For tests of very many programs: Theano, which takes a second to compile one, runs its Python code, as without a compiler."""
+    if "theano" not in engines_installed():
+        yield
+        return
+    import theano
+
+    with theano.config.change_flags(cxx=""):
+        yield

@@ -477,6 +477,7 @@ def count_probes(program: Sequence[Any]) -> int:
     return sum(kind == "probe" for kind, *_ in program) + sum(map(count_probes, bodies))
 
 
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("engine", engines_installed())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(program=PROGRAMS, optimize=st.booleans(), seed=st.integers(0, 2**32 - 1))

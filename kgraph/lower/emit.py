@@ -53,8 +53,9 @@ def _spelled_transpose(node: Node, x: str) -> str:
 
 
 def _spelled_cast(node: Node, x: str) -> str | None:
-    # To integers a number's own constructor refuses NaN.
-    return f"{node.dtype}({x})" if not node.ndim and node.type.is_float else None
+    if node.inputs[0].ndim:
+        return f"{x}.astype({node.dtype!r})"
+    return f"{node.dtype}({x})" if node.type.is_float else None  # to integers a number's own constructor refuses NaN
 
 
 #: Op -> how to write it shorter than as a call of its meaning, given the name of its first operand; None where there is no way.
@@ -62,7 +63,6 @@ _SPELLED: dict[Op, Callable[[Node, str], str | None]] = {
     o.transpose: _spelled_transpose,
     o.reshape: lambda node, x: None if None in node.attr("shape") else f"{x}.reshape({node.attr('shape')})",
     o.expand_dims: lambda node, x: f"{x}[{':, ' * node.attr('axis')}None]",
-    o.size: lambda node, x: f"int32({x}.shape[{node.attr('axes')[0]}])" if len(node.attr("axes")) == 1 else None,
     o.cast: _spelled_cast,
     o.item: lambda node, x: f"{x}[{node.attr('index')}]",
 }
@@ -140,6 +140,7 @@ class _Plan:
         self.stands_for = self._resolve()
         self.owners = self._own()
         self.loose = sized_by_values(self.order)
+        self.counts = self._counts()
         # The number of the last node that reads a value, and of the last that reads the memory of an owner, in whatever
         # value. What has results to give is read after all nodes.
         self.last_use: dict[Node, int] = {}
@@ -198,6 +199,17 @@ class _Plan:
                 found[node] = tuple(dict.fromkeys(owner for i in node.inputs for owner in found[self.value(i)]))
         return found
 
+    def _counts(self) -> set[Node]:
+        """Sizes that are read as the shape of a result or as a float alone: there Python's int does as well as an array."""
+        found = {node for node in self.order if node.op is o.size and node not in self.given and len(node.attr("axes")) == 1}
+        for node in self.order if found else ():
+            for place, value in enumerate(node.inputs):
+                if value in found:
+                    entry = node.op.sized and place >= len(node.inputs) - node.attr(node.op.sized).count(None)
+                    if not entry and not (node.op is o.cast and node.type.is_float):
+                        found.remove(value)
+        return found.difference(self.graph.roots)
+
     def may_overwrite(self, number: int, operand: int) -> bool:
         """Whether the result of a node may be written over one of its operands."""
         node = self.order[number]
@@ -224,6 +236,11 @@ def _fits(operand: Node, result: Node) -> bool:
     """Whether an operand of an element-wise op has the shape of its result: no axis of it is stretched."""
     shape, wanted = operand.type.shape, result.type.shape
     return len(shape) == len(wanted) and all(size != 1 or other == 1 for size, other in zip(shape, wanted, strict=True))
+
+
+def _is_number(node: Node) -> bool:
+    """Whether a node is a constant number other than NaN, which Python compares with others as NumPy does."""
+    return node.op is o.constant and not node.ndim and bool(node.attrs[0][1].array == node.attrs[0][1].array)
 
 
 def _all_fit(operands: Sequence[Node], result: Node) -> bool:
@@ -339,14 +356,19 @@ class _Chunk:
         if op is o.relu and node.ndim and node.type.shape[-1] in _ROW:
             op, operands = o.maximum, [*operands, self._row(o.scalar(0, node.dtype), node)]
         if op is o.where and node.ndim and node.inputs[2] is o.scalar(0.0, node.dtype) and _all_fit(node.inputs[:2], node):
-            return f"kept({operands[0]}, {operands[1]}, {over})"
+            return f"kept({operands[0]}, {operands[1]})"
         if isinstance(op.numpy, np.ufunc) and op is not o.matmul and over:
             # By name: NumPy 2.4 warns of a third operand of maximum and minimum.
             return f"{self._function(op)}({', '.join([*operands, f'out={over}' if op in (o.maximum, o.minimum) else over])})"
+        if op in (o.maximum, o.minimum) and not node.ndim and _is_number(node.inputs[1]):
+            return f"{operands[1]} if {operands[0]} {'<' if op is o.maximum else '>'} {operands[1]} else {operands[0]}"
         if op is o.power and not node.ndim:
             return f"{operands[0]} ** {operands[1]}"  # of arrays this may be another function than np.power
         if op in _SYMBOLS:
             return f"{operands[0]} {_SYMBOLS[op]} {operands[1]}"
+        if op is o.size and len(node.attr("axes")) == 1:
+            size = f"{operands[0]}.shape[{node.attr('axes')[0]}]"
+            return size if node in self.plan.counts else f"int32({size})"
         if op in _SPELLED and (spelled := _SPELLED[op](node, operands[0])):
             return spelled
         if op is o.sum and node.type.is_float and node.inputs[0].ndim:
@@ -381,15 +403,20 @@ class _Chunk:
     # ------------------------------------------------------------------------------------------------ names
 
     def _name(self, value: Node, user: Node | None = None) -> str:
-        if not self.plan.is_constant(value):
-            return self.names[value]
-        constant = value.attrs[0][1]
-        if user is not None and not value.ndim and isinstance(user.op.numpy, np.ufunc):
-            if not user.ndim:  # NumPy is quickest with two numbers, and with an array of no axes and one that has some
+        short = None
+        if user is not None and isinstance(user.op.numpy, np.ufunc) and not value.ndim:
+            short = self._number(value, user)
+        return short or (self._fix(value.attrs[0][1]) if self.plan.is_constant(value) else self.names[value])
+
+    def _number(self, value: Node, user: Node) -> str | None:
+        """What arithmetic reads in place of an array of no axes, where that is quicker."""
+        constant = value.attrs[0][1] if self.plan.is_constant(value) else None
+        if not user.ndim:  # NumPy is quickest with two numbers, and with an array of no axes and one that has some
+            if constant is not None:
                 return self._made((constant, "number"), lambda: constant.array[()])
-            if user.op in (o.maximum, o.minimum) and user.type.shape[-1] in _ROW:
-                return self._row(value, user)
-        return self._fix(constant)
+            return f"{self.names[value]}[()]" if value in self.plan.given else None
+        row = constant is not None and user.op in (o.maximum, o.minimum) and user.type.shape[-1] in _ROW
+        return self._row(value, user) if row else None
 
     def _row(self, number: Node, user: Node) -> str:
         """A constant number, as often as the last axis of its user is long."""
@@ -452,13 +479,13 @@ def _driver(plan: _Plan, chunks: Sequence[_Chunk]) -> Any:
 _BITS = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
 
 
-def kept(condition: Any, x: Any, out: Any) -> Any:
-    """The elements of x where the condition holds, else 0; over out where it is not None. x and condition have equal shapes."""
+def kept(condition: Any, x: Any) -> Any:
+    """The elements of x where the condition holds, else 0. They have equal shapes."""
     # NumPy vectorises this, and not np.where, which takes twice as long.
     mask = condition.astype(_BITS[x.itemsize])
     np.negative(mask, mask)
-    np.bitwise_and(x.view(mask.dtype), mask, mask if out is None else out.view(mask.dtype))
-    return mask.view(x.dtype) if out is None else out
+    np.bitwise_and(x.view(mask.dtype), mask, mask)
+    return mask.view(x.dtype)
 
 
 def same_sizes(built: Sequence[tuple[int | None, ...]], *values: Any) -> None:

@@ -81,12 +81,14 @@ def with_new_axes(keys: Iterable[tuple[Any, ...]]) -> list[Any]:
 
 
 @KNOWN
+@pytest.mark.usefixtures("uncompiled")
 def test_every_combination_of_entries_of_a_matrix(known: bool, engine: str) -> None:
     keys = [(a,) for a in ENTRIES] + list(itertools.product(ENTRIES, ENTRIES))
     check(numbered(3, 4), with_new_axes(keys), engine, known)
 
 
 @KNOWN
+@pytest.mark.usefixtures("uncompiled")
 def test_every_combination_of_entries_of_rank_three(known: bool, engine: str) -> None:
     entries = [1, -2, slice(None), slice(None, None, -2), slice(1, None)]
     keys = [key for rank in (1, 2, 3) for key in itertools.product(entries, repeat=rank)]

@@ -65,6 +65,7 @@ def outcome(f: Callable[[Any, Any], Any], engine: str, pairs: list[tuple[str, st
 
 
 @pytest.mark.parametrize("symbol", ARITHMETIC)
+@pytest.mark.usefixtures("uncompiled")
 def test_arithmetic_of_two_tensors_is_done_in_the_dtype_of_the_table(symbol: str, engine: str) -> None:
     f = ARITHMETIC[symbol]
     for x, y, tensor, value in outcome(f, engine, [pair for pair in PAIRS if pair != ("bool", "bool")]):
@@ -76,6 +77,7 @@ def test_arithmetic_of_two_tensors_is_done_in_the_dtype_of_the_table(symbol: str
 
 
 @pytest.mark.parametrize("floatx", FLOATS)
+@pytest.mark.usefixtures("uncompiled")
 def test_true_division_of_integers_gives_floatx(engine: str, floatx: str) -> None:
     with changed(floatx=floatx):
         for x, y, tensor, value in outcome(operator.truediv, engine, [pair for pair in PAIRS if pair != ("bool", "bool")]):
@@ -94,6 +96,7 @@ def test_a_bool_has_no_arithmetic_with_bools(symbol: str) -> None:
 
 
 @pytest.mark.parametrize("symbol", [*ORDER, *NAMED])
+@pytest.mark.usefixtures("uncompiled")
 def test_comparisons_give_bool(symbol: str, engine: str) -> None:
     f, meaning = NAMED[symbol] if symbol in NAMED else (ORDER[symbol], ORDER[symbol])
     for x, y, tensor, value in outcome(f, engine, PAIRS):
@@ -134,6 +137,7 @@ WEAK = [
 
 
 @pytest.mark.parametrize(("kind", "name", "number"), WEAK, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.usefixtures("uncompiled")
 def test_a_number_takes_the_dtype_of_the_tensor(kind: str, name: str, number: Any, engine: str) -> None:
     tensors, wanted = [], []
     for dtype in DTYPES:
@@ -307,6 +311,7 @@ def test_a_function_of_numpy_over_integers_gives_floatx(ufunc: Any, engine: str)
 
 
 @pytest.mark.parametrize("ufunc", BINARY, ids=lambda f: f.__name__)
+@pytest.mark.usefixtures("uncompiled")
 def test_a_function_of_numpy_takes_tensors_arrays_and_numbers_on_either_side(ufunc: Any, engine: str) -> None:
     x, a = np.array([0.5, 1.25, 2.5], "float32"), np.array([1.5, 1.25, 0.5], "float32")
     t = K.variable(x)

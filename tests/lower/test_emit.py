@@ -169,6 +169,19 @@ def test_results_that_are_inputs_constants_or_views_are_copies() -> None:
     assert_computes(Graph([x], whole), [np.arange(16, dtype="float32").reshape(4, 4)])
 
 
+@pytest.mark.parametrize("bound", [0.0, -0.0, 1.5, np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("op", [o.maximum, o.minimum], ids=lambda op: op.name)
+def test_scalars_held_at_a_bound(op: Any, bound: float) -> None:
+    x = o.placeholder(type=TensorType("float32", ()), uid=Identity("x"))
+    limit = o.scalar(bound, "float32")
+    program = NumpyProgram(Graph([x], [op(x, limit), op(limit, x), op(x * x, limit)]))
+    for number in (np.nan, np.inf, -np.inf, 0.0, 2.0, -2.0):
+        given = np.array(number, "float32")
+        wanted = [op.numpy(given, np.float32(bound))] * 2 + [op.numpy(given * given, np.float32(bound))]
+        for value, right in zip(program(given), wanted, strict=True):
+            np.testing.assert_array_equal(value, right, strict=True)
+
+
 def test_a_value_that_dies_is_written_over() -> None:
     x = o.placeholder(type=TensorType("float32", (3,)), uid=Identity())
     source = NumpyProgram(Graph([x], [o.exp(o.negative(o.exp(x)))])).source

@@ -327,6 +327,24 @@ def test_threads_build_and_call_while_generations_end(monkeypatch: pytest.Monkey
     assert ENGINE.generation > before + 3
 
 
+def test_variables_stay_where_a_later_generation_of_another_thread_has_put_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    total, x, save = K.variable(0.0), K.placeholder(()), ENGINE._save
+    add = K.function([x], [], [K.update_add(total, x)])
+    add([1])
+
+    def save_while_another_begins(found: Any) -> None:
+        save(found)
+        monkeypatch.undo()
+        K.clear_session()
+        add([1])
+
+    monkeypatch.setattr(ENGINE, "_save", save_while_another_begins)
+    K.clear_session()
+    for _ in range(2):
+        add([1])
+    assert K.get_value(total) == 4
+
+
 def test_no_step_is_lost_while_sessions_change_under_threads_that_train() -> None:
     a, b, x = K.variable(0.0), K.variable(0.0), K.placeholder(())
     add = K.function([x], [a, b], [K.update_add(a, x), K.update_sub(b, x)])

@@ -67,24 +67,24 @@ class _Generators(threading.local):
     """A thread's generator. Making one takes 10 microseconds, setting the state of one less than 1."""
 
     def __init__(self) -> None:
-        self.bits = np.random.SFC64(0)
-        self.generator: Any = np.random.Generator(self.bits)
-        words = np.zeros(4, np.uint64)
-        self.words = memoryview(words)  # type: ignore[arg-type]  # takes an int quicker than the array does
-        self.state: Any = {"bit_generator": "SFC64", "state": {"state": words}, "has_uint32": 0, "uinteger": 0}
-
-    def of(self, key: Any) -> Any:
-        """The generator at the start of what belongs to a key."""
-        seed, count = key.tolist()
-        x, y = _words(seed & _MASK, count & _MASK)
-        # Three words of state from the key, and SFC64's counter, which starts at 1.
-        words = self.words
-        words[0], words[1], words[2], words[3] = x, y, _mixed(x ^ ((y * 0x9E3779B97F4A7C15) & _MASK)), 1
-        self.bits.state = self.state
-        return self.generator
+        bits, words = np.random.SFC64(0), np.zeros(4, np.uint64)
+        state = {"bit_generator": "SFC64", "state": {"state": words}, "has_uint32": 0, "uinteger": 0}
+        words_as_ints = memoryview(words)  # type: ignore[arg-type]  # takes an int quicker than the array does
+        self.parts: Any = words_as_ints, bits, state, np.random.Generator(bits)
 
 
 _generators = _Generators()
+
+
+def _generator(key: Any) -> Any:
+    """The thread's generator at the start of what belongs to a key."""
+    words, bits, state, generator = _generators.parts
+    seed, count = key.tolist()
+    x, y = _words(seed & _MASK, count & _MASK)
+    # Three words of state from the key, and SFC64's counter, which starts at 1.
+    words[0], words[1], words[2], words[3] = x, y, _mixed(x ^ ((y * 0x9E3779B97F4A7C15) & _MASK)), 1
+    bits.state = state
+    return generator
 
 
 _FLOATS: dict[str, Any] = {name: np.dtype(name).type for name in FLOATS}  # a generator takes microseconds to read a name
@@ -92,7 +92,7 @@ _FLOATS: dict[str, Any] = {name: np.dtype(name).type for name in FLOATS}  # a ge
 
 def _random_uniform(key: Any, *sizes: Any, shape: Entries, dtype: str) -> Any:
     size = fill_sizes(shape, sizes)
-    generator = _generators.of(key)
+    generator = _generator(key)
     if dtype == "float16":
         # float16 holds each multiple of 2 ** -11 below 1; a float32 just below 1 would be rounded up to 1.
         return np.asarray(np.floor(generator.random(size, np.float32) * np.float32(2048)) / np.float32(2048)).astype(dtype)
@@ -101,7 +101,7 @@ def _random_uniform(key: Any, *sizes: Any, shape: Entries, dtype: str) -> Any:
 
 def _random_normal(key: Any, *sizes: Any, shape: Entries, dtype: str) -> Any:
     size = fill_sizes(shape, sizes)
-    generator = _generators.of(key)
+    generator = _generator(key)
     if dtype == "float16":
         return np.asarray(generator.standard_normal(size, np.float32)).astype(dtype)
     return generator.standard_normal(size, _FLOATS[dtype])

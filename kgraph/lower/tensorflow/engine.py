@@ -81,14 +81,14 @@ class TensorFlowEngine(Engine):
                 self._home.check_process()
             number = self.generation + 1
             idle = [] if self._home is None else list(self._home.programs)
-            self._home = home = Home(number, session)
+            self._home = Home(number, session)
             self.generation = number
             variables = list(self._variables)
         self._save(self._read(variables))
         for variable in variables:
             copy = variable.copy_in(self)
             with variable.lock, contextlib.suppress(EngineError):
-                if copy.storage is not None and copy.storage.home is not home:
+                if copy.storage is not None and copy.storage.home is not self._home:  # that of yet another thread, perhaps
                     variable.move(copy)
         for program in idle:  # a function that is never called again would keep the old session alive
             program.forget()
@@ -132,13 +132,11 @@ class TensorFlowEngine(Engine):
         storage.set(array)
         return storage
 
-    def _in(self, home: Home, variable: Variable, storage: Storage) -> Storage:
-        """The storage of a variable in a generation."""
-        if storage.home is home:
-            return storage
+    def _now(self, variable: Variable) -> Storage:
+        """The storage of a variable in the present generation. Out of that it is never moved: programs write to it."""
         copy = variable.copy_in(self)
         with variable.lock:
-            if copy.storage is None or copy.storage.home is not home:
+            if copy.storage is None or copy.storage.home is not self._home:
                 variable.move(copy)
                 variable.refresh(copy)
             return copy.storage
@@ -167,7 +165,7 @@ class TensorFlowEngine(Engine):
     def _program(self, graph: Graph, storages: Mapping[Node, Storage], xla: bool) -> Program:
         while True:
             home = self._here()
-            found = {node: self._in(home, node.attr("uid"), storage) for node, storage in storages.items()}
+            found = {node: self._now(node.attr("uid")) for node in storages}
             with self._lock:
                 if home is self._home and all(storage.home is home for storage in found.values()):
                     self._variables.update([node.attr("uid") for node in found])

@@ -15,7 +15,7 @@ nox.options.reuse_venv = "no"
 #: Name -> what is installed beside kgraph and its extra `test`, and the engines that have to be there then. One environment
 #: cannot hold every engine: some need NumPy 1.
 ENVIRONMENTS = {
-    "numpy1": (["numpy==1.26.*", ".[tensorflow]"], "numpy tensorflow"),  # Theano joins when all of its rows pass
+    "numpy1": (["numpy==1.26.*", ".[tensorflow,theano]"], "numpy tensorflow theano"),
     "numpy2": (["numpy>=2", ".[tensorflow]"], "numpy tensorflow"),
 }
 
@@ -41,6 +41,8 @@ def tests(session: nox.Session, environment: str) -> None:
     packages, engines = ENVIRONMENTS[environment]
     session.install(".[test]", *packages)
     session.env.update(KGRAPH_TEST_ENGINES=engines)  # the tests fail if one of these cannot be loaded
-    session.env.update(KERAS_HOME=session.create_tmp(), KGRAPH_BACKEND="", KERAS_BACKEND="")  # not the user's own settings
+    # Neither the user's own settings nor what was compiled before; the processes of one run share what they compile.
+    folder = session.create_tmp()
+    session.env.update(KERAS_HOME=folder, XDG_CACHE_HOME=folder, THEANO_FLAGS="", KGRAPH_BACKEND="", KERAS_BACKEND="")
     session.run("python", "-c", "import numpy, sys; print('Python', sys.version.split()[0], 'NumPy', numpy.__version__)")
     session.run("python", "-m", "pytest", *(session.posargs or ["-n", "auto"]))

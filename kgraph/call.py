@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from kgraph.errors import FeedError, KGraphError, UpdateError
-from kgraph.ir.node import Node, describe
+from kgraph.errors import FeedError
+from kgraph.ir.node import Node
 from kgraph.ir.operators import Operators
 from kgraph.ir.origin import Origin
 from kgraph.ir.sizes import SizeCheck
@@ -22,7 +22,7 @@ from kgraph.ir.stream import Stream
 from kgraph.ir.traverse import toposort
 from kgraph.ir.types import Shape, numpy_dtype, same_size, show_shape
 from kgraph.lower.engine import Engine
-from kgraph.lower.variable import Variable
+from kgraph.lower.variable import Variable, value_for
 from kgraph.quiet import quietly
 
 #: Sets of sizes remembered as checked.
@@ -116,19 +116,6 @@ def _came(value: Any, array: np.ndarray[Any, Any] | None) -> str:
         return f"a {type(value).__name__} whose parts differ in length"
     text = repr(value)
     return f"{text if len(text) <= 40 else text[:37] + '...'} ({type(value).__name__})"
-
-
-def value_for(variable: Variable, value: Any, node: Node) -> np.ndarray[Any, Any]:
-    """A new value of a variable in its dtype. Raises UpdateError if its size, unknown until now, does not fit."""
-    if value.shape != variable.type.shape:
-        raise misfit(variable, node, show_shape(value.shape))
-    return value
-
-
-def misfit(variable: Variable, node: Node, shape: str) -> KGraphError:
-    """The error for a new value of a variable that has another shape."""
-    message = f"the new value of {variable.name!r} has shape {shape}, not {show_shape(variable.type.shape)}"
-    return UpdateError(message).at("function call", [f"new value: {describe(node)}"], str(node.origin))
 
 
 def holding(locks: Sequence[Any], run: Callable[[], Any]) -> Any:

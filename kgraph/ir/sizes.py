@@ -119,6 +119,12 @@ def _note_value(node: Node, inputs: Sequence[TensorType], values: dict[Node, Any
         values[node] = node.op.numpy(*operands, **dict(node.attrs))
 
 
+def sizes_meet(node: Node) -> bool:
+    """Whether the sizes of its operands have to agree with one another."""
+    op = node.op
+    return len(node.inputs) > 1 and (op.broadcasts or (op.sized is None and not op.bodies))
+
+
 def sized_by_values(order: Sequence[Node]) -> set[Node]:
     """The nodes with a size that no `SizeCheck` knows: it is computed from values, not from sizes. The program checks these."""
     from_sizes: set[Node] = set()  # nodes whose values follow from sizes alone

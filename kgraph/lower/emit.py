@@ -16,7 +16,7 @@ import numpy as np
 import kgraph.ir.ops as o
 from kgraph.ir.node import Attrs, Constant, Graph, Node
 from kgraph.ir.op import Op
-from kgraph.ir.sizes import sized_by_values, unequal
+from kgraph.ir.sizes import sized_by_values, sizes_meet, unequal
 from kgraph.ir.traverse import toposort
 from kgraph.ir.types import FLOATS, TensorType
 from kgraph.quiet import quietly
@@ -317,11 +317,11 @@ class _Chunk:
         operands = [self._name(value, node) for value in values]
         dying = [v for v in dict.fromkeys(values) if plan.last_use[v] == number and self.names.get(v, "a").startswith("v")]
         lines = []
-        if len(values) > 1 and any(v in plan.loose for v in values):
+        if sizes_meet(node) and any(v in plan.loose for v in values):
             if node.op.broadcasts:
                 shapes = self._fix(tuple(v.type.shape for v in values))
                 lines.append(f"same_sizes({shapes}, {', '.join(operands)})")
-            elif node.op.sized is None and not node.op.bodies:
+            else:
                 lines.append(f"fitting({self._fix((node.op.type_rule, node.attrs))}, {', '.join(operands)})")
         if node.op is o.cond:
             target = self._target(node, dying)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kgraph.ir.node import Identity
-from kgraph.ir.types import TensorType, numpy_dtype
+from kgraph.errors import KGraphError, UpdateError
+from kgraph.ir.node import Identity, Node, describe
+from kgraph.ir.types import TensorType, numpy_dtype, show_shape
 
 if TYPE_CHECKING:
     from kgraph.lower.engine import Engine
@@ -89,3 +90,16 @@ class Variable(Identity):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Variable, (self.name, self.type, self.get())
+
+
+def value_for(variable: Variable, value: Any, node: Node) -> np.ndarray[Any, Any]:
+    """A new value of a variable in its dtype. Raises UpdateError if its size, unknown until now, does not fit."""
+    if value.shape != variable.type.shape:
+        raise misfit(variable, node, show_shape(value.shape))
+    return value
+
+
+def misfit(variable: Variable, node: Node, shape: str) -> KGraphError:
+    """The error for a new value of a variable that has another shape."""
+    message = f"the new value of {variable.name!r} has shape {shape}, not {show_shape(variable.type.shape)}"
+    return UpdateError(message).at("function call", [f"new value: {describe(node)}"], str(node.origin))

@@ -324,6 +324,20 @@ def test_products_that_are_added_and_subtracted_are_as_by_hand() -> None:
     assert len([name for name in names_of(f) if name in ("Dot", "Dot22", "Gemm")]) == 5  # none is computed twice
 
 
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "float32"])
+def test_divisions_by_numpys_rules_are_fused_with_what_follows(dtype: str) -> None:
+    x, y = K.placeholder((None,), dtype=dtype), K.placeholder((None,), dtype=dtype)
+    f = K.function([x, y], [x // y + 1, (x % y) * 2])
+    a, b = np.array([7, 8, 9, 0, 5], dtype), np.array([2, 3, 3, 4, 0], dtype)
+    if dtype != "uint8":
+        a, b = np.concatenate([a, -a, a, -a]), np.concatenate([b, b, -b, -b])
+    with np.errstate(all="ignore"):
+        wanted = [a // b + 1, (a % b) * 2]
+    for result, right in zip(f([a, b]), wanted, strict=True):
+        np.testing.assert_array_equal(result, right.astype(dtype), strict=True)
+    assert names_of(f).count("Elemwise") == 2
+
+
 def test_nan_and_infinity_come_through() -> None:
     x, ones = K.placeholder((2, 2)), np.ones((2, 2), "float32")
     f = K.function([x], [x * 0.0, x - x, 0.0 * K.dot(x, ones) + K.dot(x * 0.0 + 1.0, ones), K.maximum(x, 0.0)])

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from kgraph.call import value_for
 from kgraph.ir.op import OPS
 from kgraph.lower.engine import Engine, evaluator
+from kgraph.lower.variable import value_for
 
 
 class CellEngine(Engine):

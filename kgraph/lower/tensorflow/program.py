@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 import kgraph.ir.ops as o
-from kgraph.call import misfit
 from kgraph.ir.node import Constant, Graph, Node
 from kgraph.ir.op import Op
 from kgraph.ir.sizes import sized_by_values
@@ -21,6 +20,7 @@ from kgraph.lower.tensorflow.checks import Book, Path, failed, require, shown_ro
 from kgraph.lower.tensorflow.memory import Memory, apart
 from kgraph.lower.tensorflow.rules import RULES
 from kgraph.lower.tensorflow.session import Home, Storage, closed, v1
+from kgraph.lower.variable import misfit
 
 #: Bytes from which on a constant is held as a variable is.
 LARGE = 2**16

@@ -11,7 +11,7 @@ from theano.ifelse import IfElse
 import kgraph.ir.ops as o
 from kgraph.ir.listing import is_large
 from kgraph.ir.node import Constant, Graph, Node
-from kgraph.ir.sizes import sized_by_values
+from kgraph.ir.sizes import sized_by_values, sizes_meet
 from kgraph.ir.traverse import toposort
 from kgraph.ir.types import TensorType, merge_size
 from kgraph.lower.theano.host import NumpyOp, pattern
@@ -79,7 +79,7 @@ class Builder:
             elif node.op is o.item:
                 env[node] = values[0][node.attr("index")]
             else:
-                check = node.op.broadcasts and any(i in loose for i in node.inputs)
+                check = sizes_meet(node) and any(i in loose for i in node.inputs)
                 made = _conformed(self._value(node, values, check), node.type)
                 self._mark(made, path, values)
                 env[node] = made

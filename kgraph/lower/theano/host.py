@@ -17,7 +17,7 @@ import kgraph.ir.ops as o
 from kgraph.ir.node import Node
 from kgraph.ir.op import OPS, Op
 from kgraph.ir.types import TensorType
-from kgraph.lower.emit import same_sizes
+from kgraph.lower.emit import fitting, same_sizes
 
 #: They make no NumPy warnings, and entering `np.errstate` takes as long as a small draw.
 _QUIET = {o.random_uniform, o.random_normal, o.fold_in, o.print_, o.arange}
@@ -33,7 +33,7 @@ class NumpyOp(TheanoOp):  # type: ignore[misc]
 
     Args:
       node: whose op and attrs these are.
-      check: sizes of operands that meet are compared when the program runs, because no check before it knows them.
+      check: the sizes of operands are compared when the program runs, because no check before it knows them.
     """
 
     __props__ = ("name", "attrs", "dtype", "broadcastable", "shapes")
@@ -51,8 +51,10 @@ class NumpyOp(TheanoOp):  # type: ignore[misc]
         return Apply(self, inputs, [T.TensorType(self.dtype, self.broadcastable)()])
 
     def perform(self, node: Any, inputs: Sequence[Any], outputs: Any, params: Any = None) -> None:
-        if self.shapes is not None:
+        if self.shapes is not None and self.op.broadcasts:
             same_sizes(self.shapes, *inputs)
+        elif self.shapes is not None:
+            fitting((self.op.type_rule, self.attrs), *inputs)
         assert self.op.numpy is not None
         if self.quiet:
             result = self.op.numpy(*inputs, **self.keywords)
@@ -109,7 +111,10 @@ class _Rint(scalar.UnaryScalarOp):  # type: ignore[misc]
 
 
 class _Division(scalar.BinaryScalarOp):  # type: ignore[misc]
-    """What both halves of a division by NumPy's rules share. Theano's raise for an integer 0, and round floats otherwise."""
+    """What both halves of a division by NumPy's rules share. Theano's raise for an integer 0, and round floats otherwise.
+
+    The text has no percent sign: Theano formats it again where the op is fused with others.
+    """
 
     unsigned: str
     signed: str
@@ -123,7 +128,7 @@ class _Division(scalar.BinaryScalarOp):  # type: ignore[misc]
         return text.replace("TYPE", kind).replace("$x", x).replace("$y", y).replace("$z", z)
 
     def c_code_cache_version(self) -> tuple[int, ...]:
-        return (1,)
+        return (2,)
 
 
 class _FloorDivide(_Division):
@@ -131,7 +136,8 @@ class _FloorDivide(_Division):
     unsigned = "$z = $y == 0 ? 0 : $x / $y;"
     # The least number by -1 is a trap of the processor.
     signed = (
-        "if ($y == 0) $z = 0; else if ($y == -1) $z = 0 - (TYPE)$x; else $z = $x / $y - ($x % $y != 0 && ($x < 0) != ($y < 0));"
+        "if ($y == 0) $z = 0; else if ($y == -1) $z = 0 - (TYPE)$x; "
+        "else $z = $x / $y - ($x / $y * $y != $x && ($x < 0) != ($y < 0));"
     )
     # As npy_floor_divide does it.
     floating = """{
@@ -151,8 +157,11 @@ class _FloorDivide(_Division):
 
 class _Remainder(_Division):
     nfunc_spec = ("remainder", 2, 1)
-    unsigned = "$z = $y == 0 ? 0 : $x % $y;"
-    signed = "if ($y == 0 || $y == -1) $z = 0; else { TYPE m = $x % $y; $z = m != 0 && (m < 0) != ($y < 0) ? m + $y : m; }"
+    unsigned = "$z = $y == 0 ? 0 : $x - $x / $y * $y;"
+    signed = (
+        "if ($y == 0 || $y == -1) $z = 0; "
+        "else { TYPE m = $x - $x / $y * $y; $z = m != 0 && (m < 0) != ($y < 0) ? m + $y : m; }"
+    )
     floating = """{
         TYPE a = $x, b = $y, m = fmod(a, b);
         if (b != 0) { if (m != 0) { if ((b < 0) != (m < 0)) m += b; } else m = copysign((TYPE)0, b); }
@@ -161,6 +170,25 @@ class _Remainder(_Division):
 
     def impl(self, x: Any, y: Any) -> Any:
         return np.remainder(x, y)
+
+
+class _Counted(scalar.UnaryScalarOp):  # type: ignore[misc]
+    """A size, which is not negative. Raises ValueError."""
+
+    def impl(self, x: Any) -> Any:
+        if x < 0:
+            raise ValueError(_NEGATIVE)
+        return x
+
+    def c_code(self, node: Any, name: str, inputs: Any, outputs: Any, sub: Any) -> str:
+        text = f'if ({inputs[0]} < 0) {{ PyErr_SetString(PyExc_ValueError, "{_NEGATIVE}"); {sub["fail"]} }}'
+        return f"{text} {outputs[0]} = {inputs[0]};"
+
+    def c_code_cache_version(self) -> tuple[int, ...]:
+        return (1,)
+
+
+_NEGATIVE = "negative dimensions are not allowed"
 
 
 class _Lowest(float):
@@ -184,6 +212,7 @@ class _All(scalar.AND):  # type: ignore[misc]
 
 top = _Top(scalar.upcast_out, name="top")
 every = _All(name="every")
+counted = Elemwise(_Counted(scalar.same_out, name="counted"))
 rint = Elemwise(_Rint(scalar.same_out, name="rint"))
 floor_divide = Elemwise(_FloorDivide(scalar.upcast_out, name="floor_divide"))
 remainder = Elemwise(_Remainder(scalar.upcast_out, name="remainder"))

@@ -19,12 +19,12 @@ from theano.compile.function.types import orig_function
 from theano.compile.io import In, Out
 from theano.compile.mode import Mode
 
-from kgraph.call import value_for
 from kgraph.errors import EngineError
 from kgraph.ir.node import Graph, Node
 from kgraph.lower.theano.build import Builder, Path, variable_for
 from kgraph.lower.theano.machine import Linker
 from kgraph.lower.theano.rewrites import rewrites
+from kgraph.lower.variable import value_for
 
 
 class TheanoProgram:

@@ -126,12 +126,13 @@ def _stretched(x: Any, sizes: Sequence[Any]) -> Any:
     return made
 
 
+def _broadcast_to(x: Any, *sizes: Any, shape: Any) -> Any:
+    # Theano would take a negative size for a large one, and fail for want of memory.
+    return _stretched(x, [size if isinstance(size, int) else host.counted(size) for size in filled(shape, sizes)])
+
+
 def _choose(of_numbers: Any, of_bools: Any) -> Rule:
     return elementwise(lambda x, y: of_bools(x, y) if x.dtype == "bool" else of_numbers(x, y))
-
-
-def _power(x: Any, y: Any) -> Any:
-    return T.pow(x, y)
 
 
 def _relu(x: Any) -> Any:
@@ -186,9 +187,17 @@ def _new_axes(form: str) -> list[int]:
     return [axis for axis, letter in enumerate(form.replace("i", "")) if letter == "n"]
 
 
+def _region(x: Any, key: tuple[Any, ...]) -> Any:
+    """x[key], or x. Theano 1.1.2 takes a part of an axis of size 1 for one of size 1, which may be empty."""
+    cut = [axis for axis, entry in enumerate(key) if x.broadcastable[axis] and entry not in (slice(None), slice(None, None, 1))]
+    cut = [axis for axis in cut if isinstance(key[axis], slice)]
+    if cut:
+        x = T.patternbroadcast(x, [own and axis not in cut for axis, own in enumerate(x.broadcastable)])
+    return x[key] if key else x
+
+
 def _index(x: Any, *sizes: Any, form: str, numbers: Any) -> Any:
-    key = _key(form, filled(numbers, sizes))
-    out = x[key] if key else x
+    out = _region(x, _key(form, filled(numbers, sizes)))
     new = _new_axes(form)
     return _keep(out, new) if new else out
 
@@ -201,7 +210,7 @@ def _scatter_index(g: Any, like: Any, *sizes: Any, form: str, numbers: Any) -> A
     key = _key(form, filled(numbers, sizes))
     if not key:
         return g
-    region = _zeros_like(like, g.dtype)[key]
+    region = _region(_zeros_like(like, g.dtype), key)
     return T.set_subtensor(region, T.patternbroadcast(g, region.broadcastable))
 
 
@@ -214,6 +223,13 @@ def _gather(x: Any, indices: Any) -> Any:
     if indices.ndim == 1:
         return rows
     return T.reshape(rows, as_vector([*sizes_of(indices), *sizes_of(x)[1:]]), ndim=indices.ndim + x.ndim - 1)
+
+
+def _scatter_add(g: Any, indices: Any, like: Any) -> Any:
+    if indices.ndim != 1:
+        g = T.reshape(g, as_vector([-1, *sizes_of(like)[1:]]), ndim=like.ndim)
+        indices = indices.flatten()
+    return T.inc_subtensor(T.advanced_subtensor1(_zeros_like(like, g.dtype), indices), g)
 
 
 def _softmax(op: Any, plain: Callable[[Any, int], Any]) -> Rule:
@@ -260,7 +276,7 @@ RULES: dict[Any, Rule] = {
     o.divide: elementwise(T.true_div),
     o.floor_divide: elementwise(host.floor_divide),
     o.remainder: elementwise(host.remainder),
-    o.power: elementwise(_power),
+    o.power: elementwise(T.pow),
     o.maximum: _choose(T.maximum, T.or_),
     o.minimum: _choose(T.minimum, T.and_),
     o.negative: T.neg,
@@ -311,7 +327,7 @@ RULES: dict[Any, Rule] = {
     o.expand_dims: lambda x, *, axis: _keep(x, [axis]),
     o.squeeze: _squeeze,
     o.flip: lambda x, *, axes: x[tuple([slice(None, None, -1) if axis in axes else slice(None) for axis in range(x.ndim)])],
-    o.broadcast_to: lambda x, *sizes, shape: _stretched(x, filled(shape, sizes)),
+    o.broadcast_to: _broadcast_to,
     o.broadcast_like: lambda x, like: _stretched(x, sizes_of(like)),
     o.concatenate: lambda *xs, axis: T.join(axis, *xs),
     o.shape: lambda x: as_vector(sizes_of(x), "int32"),
@@ -321,7 +337,7 @@ RULES: dict[Any, Rule] = {
     o.index: _index,
     o.scatter_index: _scatter_index,
     o.gather: _gather,
-    o.scatter_add: lambda g, indices, like: _scatter_add(g, indices, like),
+    o.scatter_add: _scatter_add,
     o.pick: by_numpy,
     o.unpick: by_numpy,
     o.in_top_k: by_numpy,
@@ -340,10 +356,3 @@ RULES: dict[Any, Rule] = {
     o.cond: by_numpy,
     o.item: by_numpy,
 }
-
-
-def _scatter_add(g: Any, indices: Any, like: Any) -> Any:
-    if indices.ndim != 1:
-        g = T.reshape(g, as_vector([-1, *sizes_of(like)[1:]]), ndim=like.ndim)
-        indices = indices.flatten()
-    return T.inc_subtensor(T.advanced_subtensor1(_zeros_like(like, g.dtype), indices), g)

@@ -41,7 +41,7 @@ def tests(session: nox.Session, environment: str) -> None:
     packages, engines = ENVIRONMENTS[environment]
     session.install(".[test]", *packages)
     session.env.update(KGRAPH_TEST_ENGINES=engines)  # the tests fail if one of these cannot be loaded
-    # Neither the user's own settings nor what was compiled before; the processes of one run share what they compile.
+    # Neither the user's own settings nor what was compiled before.
     folder = session.create_tmp()
     session.env.update(KERAS_HOME=folder, XDG_CACHE_HOME=folder, THEANO_FLAGS="", KGRAPH_BACKEND="", KERAS_BACKEND="")
     session.run("python", "-c", "import numpy, sys; print('Python', sys.version.split()[0], 'NumPy', numpy.__version__)")

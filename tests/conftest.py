@@ -18,6 +18,10 @@ atexit.register(_home.cleanup)
 os.environ["KERAS_HOME"] = _home.name
 for _name in ("KGRAPH_BACKEND", "KERAS_BACKEND"):
     os.environ.pop(_name, None)
+# Theano locks the folder of what it compiles while the compiler runs: of two workers with one folder, one would wait.
+if _worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    _cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    os.environ["XDG_CACHE_HOME"] = os.path.join(_cache, f"kgraph-tests-{_worker}")
 
 from kgraph import phase  # noqa: E402
 from kgraph.config import Settings, changed, settings  # noqa: E402

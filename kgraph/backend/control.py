@@ -26,8 +26,8 @@ def switch(condition: Any, then_expression: Branch, else_expression: Branch) -> 
     """One of two values.
 
     A scalar condition is a branch: what only one side needs runs only when that side is taken, whether the sides are
-    callables or tensors built before, forward and backward; sizes, though, are checked on both sides. A tensor condition chooses
-    element by element, with broadcasting, and both sides are computed.
+    callables or tensors built before, forward and backward; sizes, though, are checked on both sides. A tensor condition
+    chooses element by element, with broadcasting, and both sides are computed.
 
     Args:
       condition: a number, or a tensor of any dtype; what is not zero takes the first side.

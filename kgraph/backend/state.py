@@ -180,6 +180,8 @@ def set_session(session: Any) -> None:
     """Run the functions of the TensorFlow engine in a session of yours (on a cluster, with a configuration), from now on.
 
     Variables keep their values and move there; functions are built into its graph at their next call. `clear_session` ends it.
+    What TensorFlow rewrites in graphs is for the session's configuration to say. A session of kgraph's own rewrites nothing,
+    because some rewrites change values: (x + 1e30) - 1e30 becomes x.
     Raises EngineError on any other engine, which has none.
     """
     try:

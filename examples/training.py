@@ -18,7 +18,7 @@ CLASSES = 10
 
 
 def load_digits(shape: Sequence[int] = (64,)) -> tuple[np.ndarray, np.ndarray]:
-    """Images float32 [1797, *shape] from 0 to 1, and digits as one-hot float32 [1797, 10], in an order that is always the same."""
+    """Images float32 [1797, *shape] from 0 to 1, digits as one-hot float32 [1797, 10]; in an order that is always the same."""
     table = np.loadtxt(Path(__file__).parent / "data" / "digits.csv.gz", delimiter=",", dtype="float32")
     table = np.random.default_rng(0).permutation(table)
     return (table[:, :64] / 16).reshape(-1, *shape), np.eye(CLASSES, dtype="float32")[table[:, 64].astype(int)]

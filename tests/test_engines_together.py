@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from examples import training
+from examples import training as example
 from kgraph import backend as K
 from kgraph.errors import IndexOutOfRange, ShapeError, UpdateError
 from kgraph.lower.engine import get_engine
@@ -262,14 +262,14 @@ STEPS, BATCH = 20, 64
 def losses_on(engines: list[str]) -> list[float]:
     """The losses while a network of two layers learns real digits, one step on each engine in turn."""
     K.set_seed(0)  # the same first weights each time
-    images, labels = K.placeholder((None, 64)), K.placeholder((None, training.CLASSES))
+    images, labels = K.placeholder((None, 64)), K.placeholder((None, example.CLASSES))
     weights: list[Any] = []
-    features = K.relu(training.dense(images, 32, "hidden", weights))
-    predicted = K.softmax(training.dense(features, training.CLASSES, "output", weights))
+    features = K.relu(example.dense(images, 32, "hidden", weights))
+    predicted = K.softmax(example.dense(features, example.CLASSES, "output", weights))
     loss = K.mean(K.categorical_crossentropy(predicted, labels))
-    updates = training.adam(loss, weights, rate=0.01)
+    updates = example.adam(loss, weights, rate=0.01)
     steps = [K.function([images, labels], loss, updates, engine=engine) for engine in engines]
-    x, y = training.load_digits()
+    x, y = example.load_digits()
     batches = [slice(start, start + BATCH) for start in range(0, STEPS * BATCH, BATCH)]
     return [float(steps[number % len(steps)]([x[rows], y[rows]])) for number, rows in enumerate(batches)]
 

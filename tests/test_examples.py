@@ -11,7 +11,8 @@ from kgraph.lower.engine import engine_names
 from tests.engines import engines_installed
 from tests.process import run_python
 
-DIGITS = "import runpy; runpy.run_path('examples/digits_mlp.py', run_name='__main__')"
+# As `python examples/digits_mlp.py` does it.
+DIGITS = "import runpy, sys; sys.path.insert(0, 'examples'); runpy.run_path('examples/digits_mlp.py', run_name='__main__')"
 
 
 @functools.cache

@@ -45,4 +45,4 @@ def tests(session: nox.Session, environment: str) -> None:
     folder = session.create_tmp()
     session.env.update(KERAS_HOME=folder, XDG_CACHE_HOME=folder, THEANO_FLAGS="", KGRAPH_BACKEND="", KERAS_BACKEND="")
     session.run("python", "-c", "import numpy, sys; print('Python', sys.version.split()[0], 'NumPy', numpy.__version__)")
-    session.run("python", "-m", "pytest", *(session.posargs or ["-n", "auto"]))
+    session.run("python", "-m", "pytest", *(session.posargs or ["-n", "auto", "--durations", "20"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -34,6 +35,12 @@ from tests.engines import engines_installed  # noqa: E402
 def pytest_xdist_make_scheduler(config: Any, log: Any) -> Any:
     """Tests that share a program go to one worker."""
     return groups.scheduler(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """What pytest knows of tens of thousands of tests is left out by the garbage collector, whom tests call often."""
+    gc.collect()
+    gc.freeze()
 
 
 #: What tests that are about several engines need two of.

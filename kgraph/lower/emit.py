@@ -26,9 +26,9 @@ CHUNK = 1000
 
 #: Ops whose result is an array of its own, besides the ufuncs. Any other may return a view of an operand.
 _FRESH = {
-    o.matmul, o.where, o.sigmoid, o.softplus, o.relu, o.softmax, o.log_softmax, o.sum, o.prod, o.max, o.min, o.argmax, o.argmin,
-    o.logsumexp, o.cumsum, o.cumprod, o.gather, o.scatter_add, o.scatter_index, o.pick, o.unpick, o.one_hot, o.concatenate,
-    o.random_uniform, o.random_normal, o.softmax_crossentropy, o.sigmoid_crossentropy,
+    o.matmul, o.power, o.where, o.sigmoid, o.softplus, o.relu, o.softmax, o.log_softmax, o.sum, o.prod, o.max, o.min, o.argmax,
+    o.argmin, o.logsumexp, o.cumsum, o.cumprod, o.gather, o.scatter_add, o.scatter_index, o.pick, o.unpick, o.one_hot,
+    o.concatenate, o.random_uniform, o.random_normal, o.softmax_crossentropy, o.sigmoid_crossentropy,
 }  # fmt: skip
 
 #: Views of the whole operand: handing one out needs no copy if nobody else has the operand.
@@ -249,7 +249,7 @@ def _all_fit(operands: Sequence[Node], result: Node) -> bool:
 
 def _stretches(user: Node, operand: Node) -> bool:
     """Whether a user stretches the operand as far by itself: it has another operand of its result's full shape."""
-    if not user.op.broadcasts or not (isinstance(user.op.numpy, np.ufunc) or user.op is o.where):
+    if not user.op.broadcasts or not (isinstance(user.op.numpy, np.ufunc) or user.op in (o.where, o.power)):
         return False  # a product of matrices is a ufunc too, and stretches nothing
     return any(i.op not in _STRETCHES and _fits(i, user) for i in user.inputs if i is not operand)
 
@@ -363,7 +363,7 @@ class _Chunk:
         if op in (o.maximum, o.minimum) and not node.ndim and _is_number(node.inputs[1]):
             return f"{operands[1]} if {operands[0]} {'<' if op is o.maximum else '>'} {operands[1]} else {operands[0]}"
         if op is o.power and not node.ndim:
-            return f"{operands[0]} ** {operands[1]}"  # of arrays this may be another function than np.power
+            return f"{operands[0]}[()] ** {operands[1]}[()]"  # of numbers, as it is meant; of arrays it is another function
         if op in _SYMBOLS:
             return f"{operands[0]} {_SYMBOLS[op]} {operands[1]}"
         if op is o.size and len(node.attr("axes")) == 1:

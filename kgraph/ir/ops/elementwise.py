@@ -105,6 +105,11 @@ def _divide_vjp(g: Node, out: Node, x: Node, y: Node) -> tuple[Node, ...]:
     return unbroadcast(gx, x), unbroadcast(-gx * out, y)
 
 
+def _power(x: Any, y: Any) -> Any:
+    # Of two numbers, Python's operator takes a twentieth of the time of NumPy's function, which rounds otherwise.
+    return np.power(x, y) if np.ndim(x) or np.ndim(y) else x[()] ** y[()]
+
+
 def _power_vjp(g: Node, out: Node, x: Node, y: Node) -> tuple[Node, ...]:
     zero, one = o.scalar(0.0, x.dtype), o.scalar(1.0, x.dtype)
     # 0 ** (y - 1) and log(0) are not finite where the gradient is: at y == 0, and at x == 0 in a positive power.
@@ -148,7 +153,7 @@ floor_divide: Op = Op(
 remainder: Op = Op(
     "remainder", _binary_number, numpy=np.remainder, vjp=_remainder_vjp, broadcasts=True, doc="x % y, with the sign of y"
 )
-power: Op = Op("power", _binary_number, numpy=np.power, vjp=_power_vjp, broadcasts=True, doc="x ** y")
+power: Op = Op("power", _binary_number, numpy=_power, vjp=_power_vjp, broadcasts=True, doc="x ** y")
 maximum: Op = Op("maximum", binary, numpy=np.maximum, vjp=_maximum_vjp, broadcasts=True, doc="The larger; NaN if either is.")
 minimum: Op = Op("minimum", binary, numpy=np.minimum, vjp=_minimum_vjp, broadcasts=True, doc="The smaller; NaN if either is.")
 

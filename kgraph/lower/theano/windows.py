@@ -33,8 +33,8 @@ _CALL = "    out2 = corrMM("
 class _Repaired:
     """CorrMM of nothing gives nothing, or zeros; and there is Python code too, for programs that nothing is compiled for."""
 
-    def c_code_helper(self, *args: Any, **kwargs: Any) -> str:
-        text: str = super().c_code_helper(*args, **kwargs)  # type: ignore[misc]
+    def c_code(self, *args: Any, **kwargs: Any) -> str:
+        text: str = super().c_code(*args, **kwargs)  # type: ignore[misc]
         for old, new in _REPAIRS.items():
             assert old in text
             text = text.replace(old, new)
@@ -46,7 +46,7 @@ class _Repaired:
         return text.replace(_CALL, call)
 
     def c_code_cache_version(self) -> tuple[Any, ...]:
-        return (*super().c_code_cache_version(), "empty")  # type: ignore[misc]
+        return (*super().c_code_cache_version(), "empty", 2)  # type: ignore[misc]
 
     def perform(self, node: Any, inputs: Sequence[Any], outputs: Any, params: Any = None) -> None:
         outputs[0][0] = np.ascontiguousarray(self.compute(*inputs))

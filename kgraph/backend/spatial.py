@@ -53,12 +53,20 @@ class Layout:
         return tuple([x[axis] for axis in self.space])
 
     def check_rank(self, x: Node, name: str, /, **operands: Any) -> None:
+        """x has a batch, or it is a kernel and has filters; and spatial axes and channels. Raises ShapeError."""
         axes = self.rank + 2
         if x.ndim != axes:
-            places = [f"axis {i + 1}" for i in range(self.rank)] if self.rank != 2 else ["rows", "columns"]
-            shown = ["batch", "channels", *places] if self.first else ["batch", *places, "channels"]
-            hint = f"dim_ordering {self.name!r} has the axes [{', '.join(shown)}]"
+            space = _AXES[self.rank]
+            if name == "x":
+                shown = ["batch", "channels", *space] if self.first else ["batch", *space, "channels"]
+            else:
+                shown = ["filters", "channels", *space] if self.first else [*space, "channels", "filters"]
+            ordering = f" in the ordering {self.name!r}" if self.rank > 1 else ""
+            hint = f"its axes{ordering} are [{', '.join(shown)}]"
             raise refuse(ShapeError, f"{name} has {x.ndim} axes, not {axes}", hint=hint, **operands)
+
+
+_AXES = {1: ["steps"], 2: ["rows", "columns"], 3: ["depth", "rows", "columns"]}
 
 
 def numbers_of(value: Any, rank: int, what: str, /, **operands: Any) -> tuple[int, ...]:
@@ -71,8 +79,8 @@ def numbers_of(value: Any, rank: int, what: str, /, **operands: Any) -> tuple[in
     except AttributeError:
         numbers = ()
     if len(numbers) != rank or min(numbers) < 1:
-        wanted = f"{rank} of them, one for each spatial axis" if rank > 1 else "a single one"
-        raise refuse(ArgumentError, f"{what} is {show(value)}, not a positive int or {wanted}", **operands)
+        wanted = f" or {rank} of them, one for each spatial axis" if rank > 1 else ""
+        raise refuse(ArgumentError, f"{what} is {show(value)}, not a positive int{wanted}", **operands)
     return numbers
 
 

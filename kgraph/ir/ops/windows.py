@@ -39,7 +39,7 @@ def window_count(n: int, k: int, stride: int, dilation: int, border: str) -> int
     if border == "full":
         return -(-(n + reach - 1) // stride)
     if n < reach:
-        spread = f" (with dilation {dilation} {reach})" if dilation > 1 else ""
+        spread = f" ({reach} with a dilation of {dilation})" if dilation > 1 else ""
         raise ShapeError(
             f"a window of {k}{spread} does not fit within {n} elements", hint="border_mode='same' pads what is too short"
         )

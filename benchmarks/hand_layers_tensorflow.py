@@ -7,15 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.hand_tensorflow import tf, v1
+from benchmarks.hand_tensorflow import IN_CALLER, config_pb2, tf, v1
 
 Call = Callable[..., Sequence[Any]]
 
 
 def _callable(operands: list[Any], out: Any, back: bool, sums: bool) -> Call:
     found = tf.gradients(tf.reduce_sum(tf.square(out)), operands) if back else [out]
-    session = v1.Session()
-    return session.make_callable([tf.reduce_sum(x) for x in found] if sums else found, operands)  # type: ignore[no-any-return]
+    options = config_pb2.CallableOptions()  # as in `benchmarks.hand_tensorflow`
+    options.feed.extend(x.name for x in operands)
+    options.fetch.extend((tf.reduce_sum(x) if sums else x).name for x in found)
+    options.run_options.inter_op_thread_pool = IN_CALLER
+    return v1.Session()._make_callable_from_options(options)  # type: ignore[no-any-return]
 
 
 def conv(layer: Any, values: Sequence[np.ndarray], sums: bool) -> Call:

@@ -155,13 +155,26 @@ def _maxima(x: Any, size: Ints, strides: Ints, border: str) -> Iterator[tuple[tu
         yield windows, elements, found
 
 
+def _tiled(space: Ints, size: Ints, strides: Ints, border: str) -> tuple[bool, bool]:
+    """Whether no element is under two windows, and whether each is under one."""
+    apart = all(k <= stride for k, stride in zip(size, strides, strict=True))
+    whole = size == strides and (border == "same" or not any(n % k for n, k in zip(space, size, strict=True)))
+    return apart, apart and whole and border != "full"
+
+
 def _max_pool_grad(g: Any, x: Any, *, size: Ints, strides: Ints, border: str) -> Any:
     if x.dtype.char == "e":
         return _max_pool_grad(in_float32(g), in_float32(x), size=size, strides=strides, border=border).astype("float16")
-    out = np.zeros(x.shape, g.dtype)
-    zero = g.dtype.type(0)
+    apart, whole = _tiled(x.shape[1:-1], size, strides, border)
+    out = np.empty(x.shape, g.dtype) if whole else np.zeros(x.shape, g.dtype)
+    # An integer of the same bits times 0 or 1: a float that is infinite or NaN would not go to 0, and `where` takes longer.
+    bits = np.dtype(f"i{g.itemsize}")
+    given, into = np.ascontiguousarray(g).view(bits), out.view(bits)
     for windows, elements, found in _maxima(x, size, strides, border):
-        out[elements] += np.where(found, g[windows], zero)
+        if apart:
+            np.multiply(given[windows], found, out=into[elements])
+        else:
+            out[elements] += np.multiply(given[windows], found).view(g.dtype)
     return out
 
 
@@ -199,9 +212,14 @@ def _avg_pool_grad(g: Any, *sizes: Any, shape: Entries, size: Ints, strides: Int
         lead = (slice(None),) * axis
         if k == stride == 1:
             continue
-        spread = np.zeros((*out.shape[:axis], n, *out.shape[axis + 1 :]), g.dtype)
+        apart, whole = _tiled((n,), (k,), (stride,), border)
+        shape: Any = (*out.shape[:axis], n, *out.shape[axis + 1 :])
+        spread = np.empty(shape, g.dtype) if whole else np.zeros(shape, g.dtype)
         for _, windows, elements in taps_along(n, k, stride, 1, border):
-            spread[(*lead, elements)] += out[(*lead, windows)]
+            if apart:
+                spread[(*lead, elements)] = out[(*lead, windows)]
+            else:
+                spread[(*lead, elements)] += out[(*lead, windows)]
         out = spread
     return out
 

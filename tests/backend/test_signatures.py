@@ -11,7 +11,7 @@ import pytest
 from kgraph import backend as K
 from tests.kcases import KCASES
 
-# Those of the Keras 1.x page and of Keras 1.2.2. What is for images, for loops and for CTC comes later.
+# Those of the Keras 1.x page and of Keras 1.2.2. What is for loops and for CTC, and more for images, comes later.
 SIGNATURES = [
     "",
     "    abs(x)",
@@ -20,6 +20,7 @@ SIGNATURES = [
     "    arange(start, stop=None, step=1, dtype='int32')",
     "    argmax(x, axis=-1)",
     "    argmin(x, axis=-1)",
+    "    atrous_conv2d(x, kernel, rate=1, border_mode='valid', dim_ordering='default', image_shape=None, filter_shape=None)",
     "    backend()",
     "    batch_dot(x, y, axes=None)",
     "    batch_flatten(x)",
@@ -32,8 +33,12 @@ SIGNATURES = [
     "    clear_session()",
     "    clip(x, min_value, max_value)",
     "    concatenate(tensors, axis=-1)",
+    "    conv1d(x, kernel, stride=1, border_mode='valid', image_shape=None, filter_shape=None)",
+    "    conv2d(x, kernel, strides=(1, 1), border_mode='valid', dim_ordering='default', image_shape=None, filter_shape=None, filter_dilation=(1, 1))",
+    "    conv3d(x, kernel, strides=(1, 1, 1), border_mode='valid', dim_ordering='default', volume_shape=None, filter_shape=None, filter_dilation=(1, 1, 1))",
     "    cos(x)",
     "    count_params(x)",
+    "    deconv2d(x, kernel, output_shape, strides=(1, 1), border_mode='valid', dim_ordering='default', image_shape=None, filter_shape=None)",
     "    dot(x, y)",
     "    dropout(x, level, noise_shape=None, seed=None)",
     "    dtype(x)",
@@ -84,6 +89,8 @@ SIGNATURES = [
     "    pattern_broadcast(x, broatcastable)",
     "    permute_dimensions(x, pattern)",
     "    placeholder(shape=None, ndim=None, dtype=None, sparse=False, name=None)",
+    "    pool2d(x, pool_size, strides=(1, 1), border_mode='valid', dim_ordering='default', pool_mode='max')",
+    "    pool3d(x, pool_size, strides=(1, 1, 1), border_mode='valid', dim_ordering='default', pool_mode='max')",
     "    pow(x, a)",
     "    print_tensor(x, message='')",
     "    prod(x, axis=None, keepdims=False)",
@@ -98,6 +105,7 @@ SIGNATURES = [
     "    reshape(x, shape)",
     "    reverse(x, axes)",
     "    round(x)",
+    "    separable_conv2d(x, depthwise_kernel, pointwise_kernel, strides=(1, 1), border_mode='valid', dim_ordering='default')",
     "    set_epsilon(e)",
     "    set_floatx(floatx)",
     "    set_image_dim_ordering(dim_ordering)",

@@ -38,7 +38,8 @@ class Row:
       known: the static shape of the result over operands of known sizes; None is the real one.
       stretches: axes of size 1 are stretched: they stay known where other sizes are not; None is what the op says, and True
         for a K function.
-      fixed: operands have the sizes that they have (the key of a draw); there is no form of unknown sizes.
+      fixed: operands have the sizes that they have (the key of a draw); there is no form of unknown sizes. Or the positions
+        of operands for which that holds.
     """
 
     of: Any
@@ -53,7 +54,7 @@ class Row:
     atol: float | None = None
     known: tuple[int | None, ...] | None = None
     stretches: bool | None = None
-    fixed: bool = False
+    fixed: bool | tuple[int, ...] = False
     _made: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -83,9 +84,11 @@ class Row:
 
     def shapes(self, known: bool) -> list[tuple[int | None, ...]]:
         """The static shapes of the operands; unknown but for axes that are to be stretched."""
-        if known or self.fixed:
-            return [x.shape for x in self.inputs]
-        return [tuple(1 if self.keeps_ones and size == 1 else None for size in x.shape) for x in self.inputs]
+        kept = range(len(self.inputs)) if known or self.fixed is True else self.fixed or ()
+        return [
+            x.shape if i in kept else tuple(1 if self.keeps_ones and size == 1 else None for size in x.shape)
+            for i, x in enumerate(self.inputs)
+        ]
 
     @property
     def differentiable(self) -> bool:

@@ -10,5 +10,7 @@ from kgraph.ir.ops.reduce import *  # noqa: F403
 from kgraph.ir.ops.index import *  # noqa: F403
 from kgraph.ir.ops.linalg import *  # noqa: F403
 from kgraph.ir.ops.nn import *  # noqa: F403
+from kgraph.ir.ops.conv import *  # noqa: F403
+from kgraph.ir.ops.pool import *  # noqa: F403
 from kgraph.ir.ops.random import *  # noqa: F403
 from kgraph.ir.ops.control import *  # noqa: F403

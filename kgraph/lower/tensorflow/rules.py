@@ -16,6 +16,7 @@ import kgraph.ir.ops as o
 from kgraph.ir.op import Op
 from kgraph.ir.ops.index import HIGHEST, LOWEST
 from kgraph.lower.tensorflow.checks import require
+from kgraph.lower.tensorflow.windows import RULES as WINDOWS
 
 Entries = tuple[int | None, ...]
 Rule = Callable[..., Any]
@@ -409,6 +410,7 @@ def _print(x: Any, *, uid: Any, message: str) -> Any:
 
 
 RULES: dict[Op, Rule] = {
+    **WINDOWS,
     o.add: tf.add,
     o.subtract: tf.subtract,
     o.multiply: tf.multiply,

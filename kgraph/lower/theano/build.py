@@ -101,7 +101,8 @@ class Builder:
         halves = op not in _ANY_DTYPE and any(dtype == "float16" for dtype in [node.dtype, *[v.dtype for v in values]])
         if rule is by_numpy or halves or check or (op is o.power and not node.type.is_float):
             return NumpyOp(node, check)(*values)
-        return rule(*values, **dict(node.attrs))
+        made = rule(*values, **dict(node.attrs))
+        return NumpyOp(node, check)(*values) if made is NotImplemented else made
 
     def _cond(self, node: Node, values: Sequence[Any], path: Path) -> list[Any]:
         self.lazy = True

@@ -20,7 +20,7 @@ from theano.tensor.opt import MakeVector
 import kgraph.ir.ops as o
 from kgraph.ir.ops.index import HIGHEST, LOWEST
 from kgraph.ir.types import Shape
-from kgraph.lower.theano import blas, host
+from kgraph.lower.theano import blas, host, windows
 
 Rule = Callable[..., Any]
 
@@ -345,6 +345,15 @@ RULES: dict[Any, Rule] = {
     o.matmul: by_numpy,  # of matrices a Dot, see `build`
     o.softmax: _softmax(host.softmax, _plain_softmax),
     o.log_softmax: _softmax(host.log_softmax, _plain_log_softmax),
+    # Convolution; pooling as it is meant, with NaN and the first of equal maxima, is not Theano's.
+    o.conv: windows.conv,
+    o.conv_input_grad: windows.conv_input_grad,
+    o.conv_kernel_grad: windows.conv_kernel_grad,
+    o.max_pool: by_numpy,
+    o.max_pool_grad: by_numpy,
+    o.max_pool_pick: by_numpy,
+    o.avg_pool: by_numpy,
+    o.avg_pool_grad: by_numpy,
     # Random draws, effects; branches are built by `build`.
     o.random_uniform: by_numpy,
     o.random_normal: by_numpy,

@@ -457,6 +457,7 @@ RULES: dict[Op, Rule] = {
     o.broadcast_like: lambda x, like: tf.broadcast_to(x, tf.shape(like)),
     o.concatenate: lambda *xs, axis: tf.concat(xs, axis) if len(xs) > 1 else tf.identity(xs[0]),
     o.tile: _tile,
+    o.pad: lambda x, *, padding: tf.pad(x, np.array(padding, np.int32).reshape(-1, 2)),
     o.shape: tf.shape,
     o.size: _size,
     o.arange: _arange,

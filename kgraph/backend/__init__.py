@@ -6,6 +6,7 @@ import sys as _sys
 from typing import Any
 
 from kgraph.backend.control import function, gradients, in_test_phase, in_train_phase, switch
+from kgraph.backend.ctc import ctc_batch_cost, ctc_decode, ctc_label_dense_to_sparse
 from kgraph.backend.image import (
     asymmetric_spatial_2d_padding,
     asymmetric_temporal_padding,
@@ -140,15 +141,16 @@ __all__ = [
     "abs", "all", "any", "arange", "argmax", "argmin", "asymmetric_spatial_2d_padding", "asymmetric_temporal_padding",
     "backend", "batch_dot", "batch_flatten", "batch_get_value", "batch_normalization", "batch_set_value", "bias_add",
     "binary_crossentropy", "cast", "cast_to_floatx", "categorical_crossentropy", "clear_session", "clip", "concatenate", "cos",
-    "count_params", "cumprod", "cumsum", "dot", "dropout", "dtype", "elu", "epsilon", "equal", "eval", "exp", "expand_dims",
-    "eye", "flatten", "floatx", "function", "gather", "get_session", "get_uid", "get_value", "get_variable_shape", "gradients",
-    "greater", "greater_equal", "hard_sigmoid", "identity", "image_dim_ordering", "in_test_phase", "in_top_k", "in_train_phase",
-    "int_shape", "is_keras_tensor", "is_sparse", "l2_normalize", "learning_phase", "legacy_weight_ordering", "lesser",
-    "lesser_equal", "log", "logsumexp", "manual_variable_initialization", "max", "maximum", "mean", "min", "minimum",
-    "moving_average_update", "name_scope", "ndim", "normalize_batch_in_training", "not_equal", "one_hot", "ones", "ones_like",
-    "pattern_broadcast", "permute_dimensions", "placeholder", "pow", "print_tensor", "prod", "random_binomial", "random_normal",
-    "random_normal_variable", "random_uniform", "random_uniform_variable", "relu", "repeat", "repeat_elements", "reshape",
-    "resize_images", "resize_volumes", "reverse", "round", "set_backend", "set_epsilon", "set_floatx", "set_image_dim_ordering",
+    "count_params", "ctc_batch_cost", "ctc_decode", "ctc_label_dense_to_sparse", "cumprod", "cumsum", "dot", "dropout", "dtype",
+    "elu", "epsilon", "equal", "eval", "exp", "expand_dims", "eye", "flatten", "floatx", "function", "gather", "get_session",
+    "get_uid", "get_value", "get_variable_shape", "gradients", "greater", "greater_equal", "hard_sigmoid", "identity",
+    "image_dim_ordering", "in_test_phase", "in_top_k", "in_train_phase", "int_shape", "is_keras_tensor", "is_sparse",
+    "l2_normalize", "learning_phase", "legacy_weight_ordering", "lesser", "lesser_equal", "log", "logsumexp",
+    "manual_variable_initialization", "max", "maximum", "mean", "min", "minimum", "moving_average_update", "name_scope", "ndim",
+    "normalize_batch_in_training", "not_equal", "one_hot", "ones", "ones_like", "pattern_broadcast", "permute_dimensions",
+    "placeholder", "pow", "print_tensor", "prod", "random_binomial", "random_normal", "random_normal_variable",
+    "random_uniform", "random_uniform_variable", "relu", "repeat", "repeat_elements", "reshape", "resize_images",
+    "resize_volumes", "reverse", "round", "set_backend", "set_epsilon", "set_floatx", "set_image_dim_ordering",
     "set_learning_phase", "set_legacy_weight_ordering", "set_seed", "set_session", "set_value", "shape", "sigmoid", "sign",
     "sin", "softmax", "softplus", "softsign", "sparse_categorical_crossentropy", "spatial_2d_padding", "spatial_3d_padding",
     "sqrt", "square", "squeeze", "stack", "std", "stop_gradient", "sum", "switch", "tanh", "temporal_padding", "tile",

@@ -29,6 +29,7 @@ _FRESH = {
     o.matmul, o.where, o.sigmoid, o.softplus, o.relu, o.softmax, o.log_softmax, o.sum, o.prod, o.max, o.min, o.argmax, o.argmin,
     o.logsumexp, o.cumsum, o.cumprod, o.gather, o.scatter_add, o.scatter_index, o.pick, o.unpick, o.one_hot, o.concatenate,
     o.random_uniform, o.random_normal, o.softmax_crossentropy, o.sigmoid_crossentropy, o.pad,
+    o.ctc_loss, o.ctc_posterior, o.ctc_tangent, o.ctc_beam_search,
 }  # fmt: skip
 
 #: Views of the whole operand: handing one out needs no copy if nobody else has the operand.

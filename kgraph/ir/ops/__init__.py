@@ -11,5 +11,6 @@ from kgraph.ir.ops.index import *  # noqa: F403
 from kgraph.ir.ops.pad import *  # noqa: F403
 from kgraph.ir.ops.linalg import *  # noqa: F403
 from kgraph.ir.ops.nn import *  # noqa: F403
+from kgraph.ir.ops.ctc import *  # noqa: F403
 from kgraph.ir.ops.random import *  # noqa: F403
 from kgraph.ir.ops.control import *  # noqa: F403

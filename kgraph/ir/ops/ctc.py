@@ -146,20 +146,25 @@ class _Lattice:
             out[rows, :, self.classes[:, state]] += values[:, :, state].T
         return out
 
-    def ahead(self, along: Any = None) -> tuple[Any, Any]:
-        """Per step and state the logarithm of the sum over the beginnings of alignments, up to and with it; and its derivative
-        along a change of the scores, or None."""
-        first = np.where(self.exists & (np.arange(self.classes.shape[1]) < 2), 0, _NEVER)
-        return _sums(self.scores, self.jumps, first, np.zeros(len(self.classes), np.int64), along)
+    def back(self) -> Any:
+        """Per step and state the logarithm of the sum over the ends of alignments, from it on."""
+        return _sums(*self._turned())[0][::-1, :, ::-1]
 
-    def back(self, along: Any = None) -> tuple[Any, Any]:
-        """The same for the ends of alignments, from each step and state on."""
+    def both(self, along: Any = None) -> Any:
+        """The same over the beginnings of alignments, up to each step and state, and over the ends; and the derivatives of the
+        two along a change of the scores."""
+        first = np.where(self.exists & (np.arange(self.classes.shape[1]) < 2), 0, _NEVER)
+        ahead, back = (self.scores, self.jumps, first, np.zeros(len(first), np.int64)), self._turned()
+        joined = [np.concatenate(pair, axis) for pair, axis in zip(zip(ahead, back, strict=True), (1, 0, 0, 0), strict=True)]
+        moved = None if along is None else np.concatenate([along, along[::-1, :, ::-1]], 1)
+        halves = [np.split(found, 2, axis=1) for found in _sums(*joined, along=moved) if found is not None]
+        return [(one, other[::-1, :, ::-1]) for one, other in halves]
+
+    def _turned(self) -> list[Any]:
+        """What the sums over ends are made of, as sums over beginnings of what is turned round."""
         jumps = np.full(self.jumps.shape, _NEVER)
         jumps[:, 2:] = self.jumps[:, :1:-1]
-        begin = self.x_shape[1] - self.input_length
-        turned = None if along is None else along[::-1, :, ::-1]
-        sums, change = _sums(self.scores[::-1, :, ::-1], jumps, self.last[:, ::-1], begin, turned)
-        return sums[::-1, :, ::-1], None if change is None else change[::-1, :, ::-1]
+        return [self.scores[::-1, :, ::-1], jumps, self.last[:, ::-1], self.x_shape[1] - self.input_length]
 
     def total(self, back: Any) -> Any:
         """The logarithm of the sum over all alignments: [B]."""
@@ -175,45 +180,45 @@ class _Lattice:
         return np.exp(ahead + back - self.scores - total[:, None], where=passed, out=np.zeros(ahead.shape))
 
 
-def _sums(scores: Any, jumps: Any, first: Any, begin: Any, along: Any) -> tuple[Any, Any]:
+def _sums(scores: Any, jumps: Any, first: Any, begin: Any, *, along: Any = None) -> tuple[Any, Any]:
     """Sums over paths from the states where first is 0, in the step begin of each sample."""
-    found = np.full(scores.shape, _NEVER)
-    change = None if along is None else np.zeros(scores.shape)
-    for step in range(len(scores)):
-        total = found[step - 1].copy() if step else np.full(first.shape, _NEVER)
-        if step:
-            before = found[step - 1]
-            over = before[:, :-2] + jumps[:, 2:]
-            total[:, 1:] = np.logaddexp(total[:, 1:], before[:, :-1])
-            total[:, 2:] = np.logaddexp(total[:, 2:], over)
+    steps, batch, states = scores.shape
+    # Two states more come first, which no path is in.
+    found = np.full((steps + 1, batch, states + 2), _NEVER)
+    change = None if along is None else np.zeros(found.shape)
+    for step in range(steps):
+        before = [found[step, :, 2:], found[step, :, 1:-1], found[step, :, :-2] + jumps]
+        top = np.maximum(np.maximum(before[0], before[1]), before[2])
+        top[top == _NEVER] = 0
+        shares = [np.exp(value - top) for value in before]
+        total = shares[0] + shares[1] + shares[2]
         if change is not None:
-            change[step] = along[step]
-            if step:
-                base = np.where(total == _NEVER, 0, total)
-                change[step] += np.exp(before - base) * change[step - 1]
-                change[step, :, 1:] += np.exp(before[:, :-1] - base[:, 1:]) * change[step - 1, :, :-1]
-                change[step, :, 2:] += np.exp(over - base[:, 2:]) * change[step - 1, :, :-2]
+            moved = shares[0] * change[step, :, 2:] + shares[1] * change[step, :, 1:-1] + shares[2] * change[step, :, :-2]
+            change[step + 1, :, 2:] = along[step] + np.divide(moved, total, where=total != 0, out=np.zeros(total.shape))
+        np.log(total, total)
+        total += top
         starts = begin == step
-        total[starts] = first[starts]
-        found[step] = total + scores[step]
-    return found, change
+        if starts.any():
+            total[starts] = first[starts]
+        np.add(total, scores[step], found[step + 1, :, 2:])
+    return found[1:, :, 2:], None if change is None else change[1:, :, 2:]
 
 
 def _loss(x: Any, labels: Any, input_length: Any, label_length: Any) -> Any:
     lattice = _Lattice(x, labels, input_length, label_length)
-    return (0.0 - lattice.total(lattice.back()[0])).astype(x.dtype)
+    return (0.0 - lattice.total(lattice.back())).astype(x.dtype)
 
 
 def _posterior(x: Any, labels: Any, input_length: Any, label_length: Any) -> Any:
     lattice = _Lattice(x, labels, input_length, label_length)
-    back = lattice.back()[0]
-    return lattice.of_classes(lattice.shares(lattice.ahead()[0], back, lattice.total(back))).astype(x.dtype)
+    ((ahead, back),) = lattice.both()
+    return lattice.of_classes(lattice.shares(ahead, back, lattice.total(back))).astype(x.dtype)
 
 
 def _tangent(h: Any, x: Any, labels: Any, input_length: Any, label_length: Any) -> Any:
     lattice = _Lattice(x, labels, input_length, label_length)
     along = np.where(lattice.scores == _NEVER, 0, lattice.of_states(h))
-    (ahead, ahead_change), (back, back_change) = lattice.ahead(along), lattice.back(along)
+    (ahead, back), (ahead_change, back_change) = lattice.both(along)
     shares = lattice.shares(ahead, back, lattice.total(back))
     change = ahead_change + back_change - along
     # That of the total is the mean of the changes over the states of any step.

@@ -353,6 +353,10 @@ RULES: dict[Any, Rule] = {
     o.matmul: by_numpy,  # of matrices a Dot, see `build`
     o.softmax: _softmax(host.softmax, _plain_softmax),
     o.log_softmax: _softmax(host.log_softmax, _plain_log_softmax),
+    o.ctc_loss: by_numpy,
+    o.ctc_posterior: by_numpy,
+    o.ctc_tangent: by_numpy,
+    o.ctc_beam_search: by_numpy,
     # Random draws, effects; branches are built by `build`.
     o.random_uniform: by_numpy,
     o.random_normal: by_numpy,

@@ -42,7 +42,7 @@ def ctc_batch_cost(y_true: Any, y_pred: Any, input_length: Any, label_length: An
     array([[0.2876821]], dtype=float32)
     """
     scores, dtype = _scores(y_pred)
-    labels = _integers(y_true)
+    labels = _integers(y_true, "y_true")
     if labels.ndim != 2 or not same_size(labels.type.shape[0], scores.type.shape[0]):
         raise refuse(ShapeError, "y_true is [batch, labels], with the batch of y_pred", y_true=y_true, y_pred=y_pred)
     steps, counts = _lengths(input_length, "input_length", scores), _lengths(label_length, "label_length", scores)
@@ -160,17 +160,17 @@ def _scores(y_pred: Any) -> tuple[Node, str]:
     return o.log(wide + LEAST), node.dtype
 
 
-def _integers(x: Any) -> Node:
+def _integers(x: Any, name: str) -> Node:
     """Integers, or the whole floats that Keras feeds in their place, as int32 or wider."""
     node = node_of(x)
     if node.dtype == "bool":
-        raise refuse(DTypeError, "these are bools, not numbers", x=x)
+        raise refuse(DTypeError, f"{name} is bool, not numbers", **{name: x})
     return node if node.dtype in ("int32", "int64") else o.cast(node, dtype="int32")
 
 
 def _lengths(lengths: Any, name: str, x: Node) -> Node:
     """Lengths as integers, [batch]. Raises ShapeError."""
-    node = _integers(lengths)
+    node = _integers(lengths, name)
     if node.ndim == 2 and node.type.shape[1] in (1, None):
         node = o.squeeze(node, axis=1)
     if node.ndim != 1 or not same_size(node.type.shape[0], x.type.shape[0]):

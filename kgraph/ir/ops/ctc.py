@@ -84,8 +84,8 @@ def out_of_range(what: int, lowest: int, highest: int, most: int) -> KGraphError
     """The error for values that go from lowest to highest, where they may go from 0 to most."""
     value = lowest if lowest < 0 else highest
     if what == LABEL:
-        last = f"the largest is {most}" if most >= 0 else "there is none"
-        return IndexOutOfRange(f"label {value} is out of range: of {most + 2} classes, the last of them the blank, {last}")
+        rest = f"the largest label is {most}" if most >= 0 else "there are no labels"
+        return IndexOutOfRange(f"label {value} is out of range: the last of {most + 2} classes is the blank, so {rest}")
     name, axis = ("an input length", "steps of x") if what == INPUT_LENGTH else ("a label length", "size of labels")
     return ShapeError(f"{name} is {value}, which is not from 0 to the {axis}, {most}")
 

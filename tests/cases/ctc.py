@@ -88,35 +88,30 @@ def lengths(*values: int, dtype: str = "int32") -> Array:
     return np.array(values, dtype)
 
 
-#: Labels, how many of them count, how many steps do (of 4), classes.
-SAMPLES: list[tuple[list[list[int]], list[int], list[int], int]] = [
-    ([[0, 1], [1, 0]], [2, 2], [4, 4], 3),
-    ([[0, 1], [1, 1]], [2, 2], [4, 3], 3),  # a repetition, in no more steps than it needs
-    ([[0, 9], [1, -5]], [1, 1], [3, 4], 3),  # what is not counted may be anything
-    ([[0, 1], [1, 0]], [0, 1], [4, 4], 3),  # no labels
-    ([[1, 0], [1, 0]], [0, 0], [2, 0], 2),  # no labels, no steps
-    ([[0, 0, 0, 0], [0, 0, 0, 0]], [2, 1], [4, 1], 2),
-    ([[], []], [0, 0], [4, 2], 3),
-    ([[0], [0]], [0, 0], [4, 3], 1),  # nothing but the blank
-    ([[2, 0, 1]], [3], [4], 4),
-]
-#: Where there is no alignment.
-HOPELESS: list[tuple[list[list[int]], list[int], list[int], int]] = [
-    ([[0, 0], [0, 1]], [2, 2], [2, 2], 3),
-    ([[0, 1], [0, 1]], [2, 1], [1, 0], 3),
-    ([[0, 1, 0, 1, 0], [0, 0, 0, 0, 0]], [5, 3], [4, 4], 3),
-]
+#: What is particular; labels, how many of them count, how many steps do (of 4), classes. What is not counted may be anything.
+SAMPLES: list[tuple[str, list[list[int]], list[int], list[int], int]] = [
+    (
+        "repetitions, no labels, exact fits", [[0, 1], [1, 1], [0, 9], [1, -5], [0, 1], [1, 0], [0, 0]], [2, 2, 1, 1, 0, 2, 2],
+        [4, 3, 3, 4, 4, 2, 4], 3,
+    ),
+    ("one label", [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [5, 5, 5, 5]], [2, 1, 0, 0], [4, 1, 2, 0], 2),
+    ("no room for labels", [[], []], [0, 0], [4, 2], 3),
+    ("nothing but the blank", [[0], [0]], [0, 0], [4, 3], 1),
+    ("three labels", [[2, 0, 1]], [3], [4], 4),
+]  # fmt: skip
+#: Where some have no alignment: too few steps, for the labels or for the blanks that repetitions need.
+HOPELESS = ("hopeless", [[0, 1, 0, 1, 0], [0, 0, 0, 0, 0], [0] * 5, [1, 1, 0, 0, 0], [1] * 5], [5, 3, 1, 2, 1], [4, 4, 0, 2, 2], 3)
 
 
 def _sums() -> list[Case]:
     rows = []
-    for hopeless, (labels, counts, steps, classes) in [*[(False, s) for s in SAMPLES], *[(True, s) for s in HOPELESS]]:
+    for note, labels, counts, steps, classes in [*SAMPLES, HOPELESS]:
         rest = [np.array(labels, "int32").reshape(len(counts), -1), lengths(*steps), lengths(*counts)]
         x, h = floats(len(counts), 4, classes), floats(len(counts), 4, classes, seed=1)
         slope = lambda w, x, *rest: [-w[:, None, None] * posterior(x, *rest), None, None, None]  # noqa: E731
-        rows.append(Case(o.ctc_loss, [x, *rest], {}, loss, grad=slope if hopeless else True, second=True, rtol=4e-6, note=f"{steps}{counts}{labels}"))
-        rows.append(Case(o.ctc_posterior, [x, *rest], {}, posterior, second=False, rtol=4e-6, note=f"{steps}{counts}{labels}"))
-        rows.append(Case(o.ctc_tangent, [h, x, *rest], {}, tangent, rtol=4e-6, note=f"{steps}{counts}{labels}"))
+        rows.append(Case(o.ctc_loss, [x, *rest], {}, loss, grad=slope if note == "hopeless" else True, second=True, rtol=4e-6, note=note))
+        rows.append(Case(o.ctc_posterior, [x, *rest], {}, posterior, second=False, rtol=4e-6, note=note))
+        rows.append(Case(o.ctc_tangent, [h, x, *rest], {}, tangent, rtol=4e-6, note=note))
     labels, steps, counts = array([[0, 1], [1, 1]], "int64"), lengths(3, 3, dtype="uint8"), lengths(1, 2, dtype="int64")
     for dtype in ("float16", "float64"):
         x = floats(2, 3, 3, dtype=dtype)

@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import kgraph.ir.ops as o
-from kgraph.backend.operands import node_of, refuse, show
+from kgraph.backend.operands import count_of, node_of, refuse
 from kgraph.errors import ArgumentError, DTypeError, ShapeError
 from kgraph.ir.node import Node
-from kgraph.ir.operators import Operators
 from kgraph.ir.promote import as_dtype, as_float
 from kgraph.ir.tensor import Tensor
 from kgraph.ir.types import same_size
@@ -101,7 +100,7 @@ def ctc_decode(
     if greedy:
         labels, score = _taken(scores, steps)
         return [Tensor(_narrowed(labels))], Tensor(as_dtype(score, dtype))
-    width, paths = _count(beam_width, "beam_width"), _count(top_paths, "top_paths")
+    width, paths = count_of(beam_width, "beam_width", 1), count_of(top_paths, "top_paths", 1)
     if paths > width:
         raise refuse(ArgumentError, f"top_paths is {paths}, more than beam_width, {width}", y_pred=y_pred)
     found = o.ctc_beam_search(o.log_softmax(scores, axis=2), steps, beam_width=width, top_paths=paths)
@@ -177,9 +176,3 @@ def _lengths(lengths: Any, name: str, x: Node) -> Node:
         batch = "" if x.type.shape[0] is None else f", and there are {x.type.shape[0]} samples"
         raise refuse(ShapeError, f"{name} is [batch, 1] or [batch]{batch}", **{name: lengths})
     return node
-
-
-def _count(value: Any, what: str) -> int:
-    if isinstance(value, (Operators, bool)) or not hasattr(value, "__index__") or value.__index__() < 1:
-        raise refuse(ArgumentError, f"{what} is {show(value)}, not an int of at least 1")
-    return int(value.__index__())

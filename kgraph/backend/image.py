@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import kgraph.ir.ops as o
-from kgraph.backend.operands import node_of, refuse, show
+from kgraph.backend.operands import count_of, node_of, refuse, show
 from kgraph.config import settings
 from kgraph.errors import ArgumentError, ShapeError
 from kgraph.ir.node import Node
-from kgraph.ir.operators import Operators
 from kgraph.ir.promote import promoted
 from kgraph.ir.tensor import Tensor
 from kgraph.ir.types import same_size
@@ -64,8 +63,7 @@ def bias_add(x: Any, bias: Any, dim_ordering: str = "default") -> Tensor:
     axis = 1 if first else a.ndim - 1
     channels = a.type.shape[axis]
     if b.ndim != 1 or not same_size(channels, b.type.shape[0]):
-        size = "a known" if channels is None else channels
-        message = f"the bias has one number per channel, and axis {axis} of x has {size} channels"
+        message = f"the bias has one number per channel, and axis {axis} of x has {channels} channels"
         if b.ndim != 1:
             message = f"the bias has rank {b.ndim}, not 1: [channels]"
         other = "tf" if first else "th"
@@ -123,7 +121,7 @@ def resize_volumes(X: Any, depth_factor: int, height_factor: int, width_factor: 
 def _resized(x: Any, factors: dict[str, Any], dim_ordering: Any) -> Tensor:
     first = ordering_of(dim_ordering) == "th"
     node = _of_rank(x, len(factors), first)
-    counts = [_count(factor, what, 1) for what, factor in factors.items()]
+    counts = [count_of(factor, what, 1) for what, factor in factors.items()]
     # The last axis first: repeating along it is slow, and there is less of it then.
     for axis, count in reversed(list(enumerate(counts, 2 if first else 1))):
         if count != 1:
@@ -162,7 +160,7 @@ def asymmetric_temporal_padding(x: Any, left_pad: int = 1, right_pad: int = 1) -
     >>> K.eval(K.asymmetric_temporal_padding(K.variable([[[1.], [2.]]]), 0, 2))[0, :, 0]
     array([1., 2., 0., 0.], dtype=float32)
     """
-    return _padded(x, [(_count(left_pad, "left_pad"), _count(right_pad, "right_pad"))], first=False)
+    return _padded(x, [(count_of(left_pad, "left_pad"), count_of(right_pad, "right_pad"))], first=False)
 
 
 def spatial_2d_padding(x: Any, padding: Any = (1, 1), dim_ordering: str = "default") -> Tensor:
@@ -201,8 +199,8 @@ def asymmetric_spatial_2d_padding(
     array([[0., 0., 0.],
            [1., 0., 0.]], dtype=float32)
     """
-    rows = _count(top_pad, "top_pad"), _count(bottom_pad, "bottom_pad")
-    columns = _count(left_pad, "left_pad"), _count(right_pad, "right_pad")
+    rows = count_of(top_pad, "top_pad"), count_of(bottom_pad, "bottom_pad")
+    columns = count_of(left_pad, "left_pad"), count_of(right_pad, "right_pad")
     return _padded(x, [rows, columns], ordering_of(dim_ordering) == "th")
 
 
@@ -243,11 +241,4 @@ def _pairs(padding: Any, space: int) -> list[tuple[int, int]]:
 def _pair(entry: Sequence[Any], what: str, allowed: str) -> tuple[int, int]:
     if len(entry) != 2:
         raise refuse(ArgumentError, f"{what} is {show(entry)}, not {allowed}")
-    return _count(entry[0], what), _count(entry[1], what)
-
-
-def _count(value: Any, what: str, least: int = 0) -> int:
-    """An int of at least so many. Raises ArgumentError."""
-    if isinstance(value, (Operators, bool)) or not hasattr(value, "__index__") or value.__index__() < least:
-        raise refuse(ArgumentError, f"{what} is {show(value)}, not an int of at least {least}")
-    return int(value.__index__())
+    return count_of(entry[0], what), count_of(entry[1], what)

@@ -120,6 +120,13 @@ def number_of(value: Any, what: str, allowed: str, **operands: Any) -> float:
     return number
 
 
+def count_of(value: Any, what: str, least: int = 0) -> int:
+    """An int of at least so many. Raises ArgumentError."""
+    if isinstance(value, (Operators, bool)) or not hasattr(value, "__index__") or value.__index__() < least:
+        raise refuse(ArgumentError, f"{what} is {show(value)}, not an int of at least {least}")
+    return int(value.__index__())
+
+
 def node_of(x: Any) -> Node:
     """A tensor, number, list or array as a node. Raises DTypeError."""
     return as_node(x)

@@ -54,7 +54,7 @@ def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
     """
     node = as_float(node_of(x))
     wide = _widened(node)
-    return Tensor(as_dtype(_mean(wide, axes_of(axis, node), bool(keepdims)), node.dtype))
+    return Tensor(as_dtype(mean_of(wide, axes_of(axis, node), bool(keepdims)), node.dtype))
 
 
 def var(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
@@ -90,7 +90,8 @@ def _widened(x: Node) -> Node:
     return as_dtype(x, "float32") if x.dtype == "float16" else x
 
 
-def _mean(x: Node, axes: tuple[int, ...], keepdims: bool) -> Node:
+def mean_of(x: Node, axes: tuple[int, ...], keepdims: bool) -> Node:
+    """The mean of floats over axes."""
     if not axes:
         return x
     count = o.size_of(x, *axes)
@@ -99,7 +100,7 @@ def _mean(x: Node, axes: tuple[int, ...], keepdims: bool) -> Node:
 
 
 def _var(x: Node, axes: tuple[int, ...], keepdims: bool) -> Node:
-    return _mean(o.square(x - _mean(x, axes, True)), axes, keepdims)
+    return mean_of(o.square(x - mean_of(x, axes, True)), axes, keepdims)
 
 
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:

@@ -65,12 +65,22 @@ def dtype(x: Any) -> str:
 
 
 def is_sparse(tensor: Any) -> bool:
-    """Whether a tensor is marked as sparse: a placeholder or variable made so, or such ones joined. Its value is dense."""
-    return bool(getattr(tensor, "_sparse", False))
+    """Whether a tensor is marked as sparse: a placeholder or variable made so, or such ones joined; or a scipy matrix.
+
+    The mark says what was given; the values of tensors are dense.
+
+    >>> K.is_sparse(K.placeholder((None, 3), sparse=True)), K.is_sparse(K.placeholder((None, 3)))
+    (True, False)
+    """
+    return bool(getattr(tensor, "_sparse", False)) or hasattr(tensor, "tocoo")
 
 
 def to_dense(tensor: Any) -> Tensor:
-    """The tensor without the mark of a sparse one; its value is dense already."""
+    """The tensor without the mark of a sparse one: its value is dense already. Of a scipy matrix, a constant.
+
+    >>> K.is_sparse(K.to_dense(K.placeholder((None, 3), sparse=True)))
+    False
+    """
     return Tensor(node_of(tensor))
 
 
@@ -258,11 +268,16 @@ def _several(values: Any) -> list[Any]:
 
 def _of_one_dtype(values: Sequence[Any]) -> list[Node]:
     """Tensors, arrays and numbers as nodes of one dtype; numbers and lists take that of the others."""
-    strong = {i: node_of(v) for i, v in enumerate(values) if isinstance(v, Operators) or (isinstance(v, np.ndarray) and v.ndim)}
+    strong = {i: node_of(v) for i, v in enumerate(values) if isinstance(v, Operators) or _has_dtype(v)}
     like = _common_dtype(list(strong.values()))
     nodes = [strong[i] if i in strong else as_node(value, like=like) for i, value in enumerate(values)]
     common = _common_dtype(nodes)
     return [node if common is None else cast_to(node, common) for node in nodes]
+
+
+def _has_dtype(value: Any) -> bool:
+    """Whether a value that is no tensor has a dtype of its own: an array or a scipy matrix, and not a number."""
+    return (isinstance(value, np.ndarray) and value.ndim > 0) or hasattr(value, "tocoo")
 
 
 def _common_dtype(nodes: Sequence[Node]) -> str | None:

@@ -67,7 +67,7 @@ def as_float(x: Node) -> Node:
 
 
 def as_node(value: Any, like: str | None = None) -> Node:
-    """A tensor, number, list or array as a node.
+    """A tensor, number, list, array or scipy sparse matrix as a node.
 
     Args:
       like: the dtype of the tensor that the value meets, which weak values take. None: floats are floatx, integers int32
@@ -78,6 +78,8 @@ def as_node(value: Any, like: str | None = None) -> Node:
         return value.node
     if type(value) in (float, int, bool):
         return o.scalar(value, _weak_dtype(type(value).__name__, like, value))
+    if hasattr(value, "tocoo"):  # a scipy sparse matrix
+        value = value.toarray()
     array = _as_array(value)
     weak = array.ndim == 0 or not isinstance(value, np.ndarray)
     if weak:

@@ -30,6 +30,7 @@ _FRESH = {
     o.argmin, o.logsumexp, o.cumsum, o.cumprod, o.gather, o.scatter_add, o.scatter_index, o.pick, o.unpick, o.one_hot,
     o.concatenate, o.random_uniform, o.random_normal, o.softmax_crossentropy, o.sigmoid_crossentropy,
     o.conv, o.conv_input_grad, o.conv_kernel_grad, o.max_pool, o.max_pool_grad, o.max_pool_pick, o.avg_pool, o.avg_pool_grad,
+    o.pad, o.ctc_loss, o.ctc_posterior, o.ctc_tangent, o.ctc_beam_search,
 }  # fmt: skip
 
 #: Views of the whole operand: handing one out needs no copy if nobody else has the operand.

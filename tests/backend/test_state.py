@@ -313,6 +313,34 @@ def test_sparse_is_a_mark_of_placeholders_variables_and_what_joins_them(engine: 
     assert (product.tolist(), same.tolist()) == ([[0, 1], [6, 0]], [[1, 0], [0, 3]])
 
 
+def test_sparse_matrices_are_constants_variables_and_fed_values(engine: str) -> None:
+    left, right = np.array([[0.0, 1.0], [2.0, 0.0]]), np.array([[3.0, 0.0], [0.0, 4.0]])
+    x, matrix = K.placeholder((None, 2), sparse=True, name="x"), Sparse(right)
+    assert K.is_sparse(matrix)
+    assert not K.is_sparse(right)
+    joined = K.concatenate([x, matrix, K.variable(matrix, dtype="float64")], axis=0)
+    assert K.is_sparse(joined)
+    assert K.dtype(joined) == "float64"  # that of the matrix, as of an array
+    assert not K.is_sparse(K.to_dense(joined))
+    run = K.function([x], [K.dot(x, matrix), K.dot(matrix, K.to_dense(x)), x * matrix, joined, K.to_dense(matrix)], engine=engine)
+    for fed in (Sparse(left), left):
+        wanted = [left @ right, right @ left, left * right, np.concatenate([left, right, right]), right]
+        assert [found.tolist() for found in run([fed])] == [value.tolist() for value in wanted]
+    assert K.function([x], [K.sum(x)], engine=engine)([Sparse(left)]) == [3]
+
+
+def test_the_value_of_what_is_sparse_is_dense(engine: str) -> None:
+    v = K.variable(Sparse([[0, 1], [2, 0]]), name="v")
+    for tensor in (v, K.concatenate([v]), K.to_dense(v)):
+        found = K.eval(tensor)
+        assert type(found) is np.ndarray
+        assert (found.dtype.name, found.tolist()) == ("float32", [[0, 1], [2, 0]])
+    K.set_value(v, Sparse([[5, 0], [0, 6]]))
+    assert K.get_value(v).tolist() == [[5, 0], [0, 6]]
+    gradient = K.function([], K.gradients(K.sum(K.square(K.dot(v, np.eye(2, dtype="float32")))), [v]), engine=engine)()[0]
+    assert gradient.tolist() == [[10, 0], [0, 12]]
+
+
 # ---------------------------------------------------------------------------------------------------- settings
 
 

@@ -85,3 +85,19 @@ def test_xla_cannot_print_and_says_so(capfd: pytest.CaptureFixture[str]) -> None
     with pytest.warns(UserWarning, match="K.function: XLA cannot print, so that this function is run without it"):
         assert f([3]) == 6
     assert "seen" in "".join(capfd.readouterr())
+
+
+def test_xla_sums_over_alignments_and_cannot_search_them() -> None:
+    y, n = K.placeholder((None, None, 3), name="y"), K.placeholder((None, 1), dtype="int32", name="n")
+    labels = np.array([[0, 1], [1, 1]])
+    loss = K.ctc_batch_cost(labels, y, n, np.array([[2], [2]]))
+    outputs = [loss, *K.gradients(K.sum(loss), [y])]
+    compiled, plain = [K.function([y, n], outputs, options=options) for options in ({"xla": True}, {})]
+    rng = np.random.default_rng(0)
+    for steps in (4, 5):
+        fed = [rng.dirichlet(np.ones(3), (2, steps)), [[steps], [steps - 1]]]
+        for ours, theirs in zip(compiled(fed), plain(fed), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    search = K.function([y, n], K.ctc_decode(y, n, greedy=False, beam_width=5)[0], options={"xla": True})
+    with pytest.warns(UserWarning, match="K.function: XLA cannot search, so that this function is run without it"):
+        np.testing.assert_array_equal(search([[[[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]]], [[2]]])[0], [[0]])

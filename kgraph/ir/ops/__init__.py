@@ -8,9 +8,11 @@ from kgraph.ir.ops.elementwise import *  # noqa: F403
 from kgraph.ir.ops.shape import *  # noqa: F403
 from kgraph.ir.ops.reduce import *  # noqa: F403
 from kgraph.ir.ops.index import *  # noqa: F403
+from kgraph.ir.ops.pad import *  # noqa: F403
 from kgraph.ir.ops.linalg import *  # noqa: F403
 from kgraph.ir.ops.nn import *  # noqa: F403
 from kgraph.ir.ops.conv import *  # noqa: F403
 from kgraph.ir.ops.pool import *  # noqa: F403
+from kgraph.ir.ops.ctc import *  # noqa: F403
 from kgraph.ir.ops.random import *  # noqa: F403
 from kgraph.ir.ops.control import *  # noqa: F403

@@ -6,6 +6,7 @@ None in its place.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -341,6 +342,11 @@ def _repeat_type(x: TensorType, *sizes: TensorType, axis: int, repeats: Entries)
 def _repeat_vjp(g: Node, out: Node, x: Node, *sizes: Node, axis: int, repeats: Entries) -> tuple[Node | None, ...]:
     own = _sizes(x)
     count = repeats[0] if repeats[0] is not None else sizes[0]
+    if count in (1, 2, 3, 4):
+        # Every second (third ...) element, from each place: NumPy takes ten times as long for the sum over a short axis.
+        numbers = [(0, 2**63 - 1, 1) * axis + (place, 2**63 - 1, count) for place in range(count)]
+        places = [o.index(g, form="s" * (axis + 1), numbers=each) for each in numbers]
+        return (shaped_like(functools.reduce(o.add, places), x),)
     parts = _reshape_exactly(g, [*own[: axis + 1], count, *own[axis + 1 :]])
     return o.sum(parts, axis=(axis + 1,), keepdims=False), *[None for _ in sizes]
 

@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from kgraph.errors import ShapeError
+from kgraph.ir.ops.ctc import out_of_range
 from kgraph.ir.sizes import unequal
 
 #: Where a node is: the attr that holds its body ("" for the graph itself) and its number in the order there, from the outermost
@@ -107,4 +108,10 @@ def _empty(axis: int, *rest: int) -> Exception:
     return ShapeError(f"axis {axis} has size 0, and no elements have no largest or smallest one")
 
 
-_MESSAGES: dict[str, Callable[..., Exception]] = {"index": _out_of_range, "sizes": _sizes_differ, "empty": _empty}
+def _ctc(what: int, lowest: int, highest: int, most: int, *rest: int) -> Exception:
+    return out_of_range(what, lowest, highest, most)
+
+
+_MESSAGES: dict[str, Callable[..., Exception]] = {
+    "index": _out_of_range, "sizes": _sizes_differ, "empty": _empty, "ctc": _ctc,
+}  # fmt: skip

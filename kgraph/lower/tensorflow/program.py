@@ -49,8 +49,9 @@ class Program:
         self._session = home.session
         self._updates = [(variable.attr("uid"), value) for variable, value in graph.updates]
         nodes = list(_all_nodes(graph))
-        if xla and any(node.op.effect for node in nodes):
-            warnings.warn("K.function: XLA cannot print, so that this function is run without it", stacklevel=2)
+        lacking = [what for op, what in _NOT_IN_XLA.items() if any(node.op is op for node in nodes)] if xla else []
+        if lacking:
+            warnings.warn(f"K.function: XLA cannot {lacking[0]}, so that this function is run without it", stacklevel=2)
             xla = False
         self._book = Book(flagged=xla)
         memory = Memory(graph)
@@ -227,6 +228,12 @@ def _shaped(value: Any, shape: Sequence[int | None]) -> Any:
     return value
 
 
+#: What XLA has no op for.
+_NOT_IN_XLA: dict[Op, str] = {
+    o.print_: "print",
+    o.ctc_beam_search: "search",
+}
+
 #: Operands, by position, whose first axes have equal sizes, where kernels would take others too.
 _ALIKE: dict[Op, Sequence[tuple[int, int]]] = {
     o.softmax_crossentropy: [(0, 1)],
@@ -234,6 +241,10 @@ _ALIKE: dict[Op, Sequence[tuple[int, int]]] = {
     o.linear_recurrence: [(0, 1)],
     o.pick: [(1, 0)],
     o.unpick: [(0, 1), (1, 2)],
+    o.ctc_loss: [(2, 0), (3, 1), (3, 0)],
+    o.ctc_posterior: [(2, 0), (3, 1), (3, 0)],
+    o.ctc_tangent: [(0, 1), (3, 1), (4, 2), (4, 1)],
+    o.ctc_beam_search: [(1, 0)],
 }
 
 

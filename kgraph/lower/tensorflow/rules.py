@@ -15,6 +15,7 @@ import tensorflow as tf
 import kgraph.ir.ops as o
 from kgraph.ir.op import Op
 from kgraph.ir.ops.index import HIGHEST, LOWEST
+from kgraph.lower.tensorflow import ctc
 from kgraph.lower.tensorflow.checks import require
 from kgraph.lower.tensorflow.windows import RULES as WINDOWS
 
@@ -459,6 +460,7 @@ RULES: dict[Op, Rule] = {
     o.broadcast_like: lambda x, like: tf.broadcast_to(x, tf.shape(like)),
     o.concatenate: lambda *xs, axis: tf.concat(xs, axis) if len(xs) > 1 else tf.identity(xs[0]),
     o.tile: _tile,
+    o.pad: lambda x, *, padding: tf.pad(x, np.array(padding, np.int32).reshape(-1, 2)),
     o.shape: tf.shape,
     o.size: _size,
     o.arange: _arange,
@@ -486,6 +488,10 @@ RULES: dict[Op, Rule] = {
     o.log_softmax: _through(lambda x, *, axis: tf.nn.log_softmax(x, axis), **_HALF),
     o.softmax_crossentropy: _through(_softmax_crossentropy, **_HALF),
     o.softmax_crossentropy_grad: _through(_softmax_crossentropy_grad, **_HALF),
+    o.ctc_loss: _through(ctc.loss, **_HALF),
+    o.ctc_posterior: _through(ctc.posterior, **_HALF),
+    o.ctc_tangent: _through(ctc.tangent, **_HALF),
+    o.ctc_beam_search: ctc.beam_search,
     o.random_uniform: _random_uniform,
     o.random_normal: _random_normal,
     o.fold_in: _fold_in,

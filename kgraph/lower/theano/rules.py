@@ -214,6 +214,13 @@ def _scatter_index(g: Any, like: Any, *sizes: Any, form: str, numbers: Any) -> A
     return T.set_subtensor(region, T.patternbroadcast(g, region.broadcastable))
 
 
+def _pad(x: Any, *, padding: Any) -> Any:
+    sizes = [n + before + behind for n, (before, behind) in zip(sizes_of(x), padding, strict=True)]
+    key = tuple([slice(before, -behind or None) for before, behind in padding])
+    region = _region(_stretch(constant(np.zeros((), x.dtype)), sizes), key)
+    return T.set_subtensor(region, T.patternbroadcast(x, region.broadcastable)) if key else x
+
+
 def _zeros_like(like: Any, dtype: str) -> Any:
     return _stretch(constant(np.zeros((), dtype)), sizes_of(like))
 
@@ -330,6 +337,7 @@ RULES: dict[Any, Rule] = {
     o.broadcast_to: _broadcast_to,
     o.broadcast_like: lambda x, like: _stretched(x, sizes_of(like)),
     o.concatenate: lambda *xs, axis: T.join(axis, *xs),
+    o.pad: _pad,
     o.shape: lambda x: as_vector(sizes_of(x), "int32"),
     o.size: _size,
     o.arange: by_numpy,  # and by Theano too
@@ -354,6 +362,10 @@ RULES: dict[Any, Rule] = {
     o.max_pool_pick: by_numpy,
     o.avg_pool: by_numpy,
     o.avg_pool_grad: by_numpy,
+    o.ctc_loss: by_numpy,
+    o.ctc_posterior: by_numpy,
+    o.ctc_tangent: by_numpy,
+    o.ctc_beam_search: by_numpy,
     # Random draws, effects; branches are built by `build`.
     o.random_uniform: by_numpy,
     o.random_normal: by_numpy,

@@ -400,6 +400,59 @@ def _sigmoid_crossentropy(p: Pool) -> Node | None:
     return None if x is None else o.sigmoid_crossentropy(x, o.sigmoid(p.same(x)))
 
 
+def _line(p: Pool) -> Node | None:
+    """A value as a line: one sample, a spatial axis, one channel."""
+    x = p.floats(lambda node: p.value(node).size > 0)
+    return None if x is None else o.reshape(x, shape=(1, -1, 1))
+
+
+def _windows(p: Pool, x: Node) -> tuple[int, int, dict[str, Any]]:
+    """The elements of a line, the taps of windows over it, and how they move."""
+    n = p.shape(x)[1]
+    border = p.one(["same", "full", "valid"])
+    taps = p.number(1, min(n, 3) if border == "valid" else 3)
+    return n, taps, {"strides": (p.number(1, 2),), "border": border}
+
+
+def _conv(p: Pool) -> Node | None:
+    x = _line(p)
+    if x is None:
+        return None
+    n, taps, how = _windows(p, x)
+    how.update(dilation=(1 if how["border"] == "valid" else p.number(1, 2),), groups=1)
+    w = o.constant_of(np.array([p.number(1, 3) for _ in range(taps)], x.dtype).reshape(taps, 1, 1))
+    out = o.conv(x, w, **how)
+    way = p.number(0, 2)
+    if way == 0:
+        return out
+    if way == 1:
+        shape, sizes = p.entries([n])
+        return o.conv_input_grad(p.same(out), w, *sizes, shape=shape, **how)
+    # Of padding by an infinity some kernels make NaN, others nothing.
+    how.update(border="valid", dilation=(1,))
+    taps = min(taps, n)
+    out = o.conv(x, w[:taps], **how)
+    return o.conv_kernel_grad(x, p.same(out), shape=(taps,), **how)
+
+
+def _pool(p: Pool) -> Node | None:
+    x = _line(p)
+    if x is None:
+        return None
+    n, taps, how = _windows(p, x)
+    how["size"] = (taps,)
+    way = p.number(0, 4)
+    if way == 0:
+        return o.max_pool_pick(p.same(x), x, **how)
+    out = o.avg_pool(x, **how) if way < 3 else o.max_pool(x, **how)
+    if way in (1, 3):
+        return out
+    if way == 4:
+        return o.max_pool_grad(p.same(out), x, **how)
+    shape, sizes = p.entries([n])
+    return o.avg_pool_grad(p.same(out), *sizes, shape=shape, **how)
+
+
 def _draw(op: Op) -> Step:
     def step(p: Pool) -> Node | None:
         if not p.keys:
@@ -470,6 +523,7 @@ STEPS: dict[str, Callable[[Pool], Any]] = {
     "index": _index, "scatter_index": _scatter_index, "gather": _gather, "scatter_add": _scatter_add, "pick": _pick,
     "unpick": _unpick, "one_hot": _one_hot, "in_top_k": _in_top_k,
     "softmax_crossentropy": _softmax_crossentropy, "sigmoid_crossentropy": _sigmoid_crossentropy,
+    "conv": _conv, "pool": _pool,
     "random_uniform": _draw(o.random_uniform), "random_normal": _draw(o.random_normal), "fold_in": _fold_in,
     "switch": _switch, "cond": _cond,
 }  # fmt: skip

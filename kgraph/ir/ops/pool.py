@@ -213,8 +213,8 @@ def _avg_pool_grad(g: Any, *sizes: Any, shape: Entries, size: Ints, strides: Int
         if k == stride == 1:
             continue
         apart, whole = _tiled((n,), (k,), (stride,), border)
-        shape: Any = (*out.shape[:axis], n, *out.shape[axis + 1 :])
-        spread = np.empty(shape, g.dtype) if whole else np.zeros(shape, g.dtype)
+        wide: Any = (*out.shape[:axis], n, *out.shape[axis + 1 :])
+        spread = np.empty(wide, g.dtype) if whole else np.zeros(wide, g.dtype)
         for _, windows, elements in taps_along(n, k, stride, 1, border):
             if apart:
                 spread[(*lead, elements)] = out[(*lead, windows)]

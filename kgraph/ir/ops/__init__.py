@@ -12,3 +12,4 @@ from kgraph.ir.ops.linalg import *  # noqa: F403
 from kgraph.ir.ops.nn import *  # noqa: F403
 from kgraph.ir.ops.random import *  # noqa: F403
 from kgraph.ir.ops.control import *  # noqa: F403
+from kgraph.ir.ops.scan import *  # noqa: F403

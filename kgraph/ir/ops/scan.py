@@ -189,7 +189,7 @@ class _WayBack:
         slices = [p for p in self.slices if found.get(p) is not None]
         captures = [p for p in self.captured if found.get(p) is not None]
         sums = {p: o.param(index=Parameter(of="scan"), type=self._operand(p).type) for p in captures}
-        outputs = [found[self.held[j]] or o.zeros_like(carried[j]) for j in active]
+        outputs = [o.zeros_like(carried[j]) if found[self.held[j]] is None else found[self.held[j]] for j in active]
         outputs += [o.add(sums[p], found[p]) for p in captures]
         outputs += [found[p] for p in slices]
         outputs = _without_prints(outputs)
@@ -223,7 +223,7 @@ class _WayBack:
         results = {self.held[j]: o.item(loop, index=i) for i, j in enumerate(active)}
         results.update({p: o.item(loop, index=len(active) + i) for i, p in enumerate(captures)})
         for i, p in enumerate(slices, len(initial)):
-            results[p] = full(o.item(loop, index=i), self._operand(p))
+            results[p] = _shaped_as(o.item(loop, index=i), self._operand(p))
         return [results.get(p) for p in body.inputs[1:]]
 
     def _operand(self, parameter: Node) -> Node:
@@ -256,9 +256,9 @@ class _WayBack:
             building.origin = before
 
 
-def full(stack: Node, like: Node) -> Node:
+def _shaped_as(stack: Node, like: Node) -> Node:
     """A stack that has the shape of ``like`` when there are steps, in that shape also when there are none."""
-    return o.shaped_like(stack, like) if None not in like.type.shape[1:] else sized_as(stack, o.sizes_of(like))
+    return o.shaped_like(stack, like) if None not in like.type.shape[1:] else sized_as(stack, [o.size_of(like, axis) for axis in range(like.ndim)])
 
 
 def sized_as(stack: Node, sizes: Sequence[int | Node]) -> Node:
@@ -286,4 +286,4 @@ scan: Op = Op(
     doc="The final states of a loop, then its outputs stacked: the body takes the step, slices of sequences, states, captures.",
 )  # fmt: skip
 
-__all__ = ["SAVED", "check_length", "check_state", "full", "looped", "scan", "sized_as", "with_residuals"]
+__all__ = ["check_length", "check_state", "looped", "scan", "sized_as", "with_residuals"]

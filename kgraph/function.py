@@ -329,7 +329,7 @@ class Function:
         node = toposort(graph.roots, stop=graph.inputs)[path[0][1]]
         for attr, number in path[1:]:
             body: Graph = node.attr(attr)
-            given = node.inputs[len(node.inputs) - len(body.inputs) :]
+            given = o.first_step(node) if node.op is o.scan else node.inputs[len(node.inputs) - len(body.inputs) :]
             inside = toposort(body.roots, stop=body.inputs)[number]
             (node,) = substitute([inside], dict(zip(body.inputs, given, strict=True)))
         return node

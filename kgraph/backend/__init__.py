@@ -51,6 +51,7 @@ from kgraph.backend.random import (
     set_seed,
 )  # fmt: skip
 from kgraph.backend.reduce import all, any, argmax, argmin, cumprod, cumsum, logsumexp, max, mean, min, prod, std, sum, var
+from kgraph.backend.rnn import foldl, foldr, map_fn, rnn
 from kgraph.backend.shape import (
     arange,
     batch_flatten,
@@ -129,18 +130,18 @@ __all__ = [
     "abs", "all", "any", "arange", "argmax", "argmin", "backend", "batch_dot", "batch_flatten", "batch_get_value",
     "batch_set_value", "binary_crossentropy", "cast", "cast_to_floatx", "categorical_crossentropy", "clear_session", "clip",
     "concatenate", "cos", "count_params", "cumprod", "cumsum", "dot", "dropout", "dtype", "elu", "epsilon", "equal", "eval",
-    "exp", "expand_dims", "eye", "flatten", "floatx", "function", "gather", "get_session", "get_uid", "get_value",
-    "get_variable_shape", "gradients", "greater", "greater_equal", "hard_sigmoid", "identity", "image_dim_ordering",
-    "in_test_phase", "in_top_k", "in_train_phase", "int_shape", "is_keras_tensor", "is_sparse", "l2_normalize",
-    "learning_phase", "legacy_weight_ordering", "lesser", "lesser_equal", "log", "logsumexp", "manual_variable_initialization",
-    "max", "maximum", "mean", "min", "minimum", "moving_average_update", "name_scope", "ndim", "not_equal", "one_hot", "ones",
-    "ones_like", "pattern_broadcast", "permute_dimensions", "placeholder", "pow", "print_tensor", "prod", "random_binomial",
-    "random_normal", "random_normal_variable", "random_uniform", "random_uniform_variable", "relu", "repeat", "repeat_elements",
-    "reshape", "reverse", "round", "set_backend", "set_epsilon", "set_floatx", "set_image_dim_ordering", "set_learning_phase",
-    "set_legacy_weight_ordering", "set_seed", "set_session", "set_value", "shape", "sigmoid", "sign", "sin", "softmax",
-    "softplus", "softsign", "sparse_categorical_crossentropy", "sqrt", "square", "squeeze", "stack", "std", "stop_gradient",
-    "sum", "switch", "tanh", "tile", "to_dense", "transpose", "update", "update_add", "update_sub", "var", "variable", "zeros",
-    "zeros_like",
+    "exp", "expand_dims", "eye", "flatten", "floatx", "foldl", "foldr", "function", "gather", "get_session", "get_uid",
+    "get_value", "get_variable_shape", "gradients", "greater", "greater_equal", "hard_sigmoid", "identity",
+    "image_dim_ordering", "in_test_phase", "in_top_k", "in_train_phase", "int_shape", "is_keras_tensor", "is_sparse",
+    "l2_normalize", "learning_phase", "legacy_weight_ordering", "lesser", "lesser_equal", "log", "logsumexp",
+    "manual_variable_initialization", "map_fn", "max", "maximum", "mean", "min", "minimum", "moving_average_update",
+    "name_scope", "ndim", "not_equal", "one_hot", "ones", "ones_like", "pattern_broadcast", "permute_dimensions", "placeholder",
+    "pow", "print_tensor", "prod", "random_binomial", "random_normal", "random_normal_variable", "random_uniform",
+    "random_uniform_variable", "relu", "repeat", "repeat_elements", "reshape", "reverse", "rnn", "round", "set_backend",
+    "set_epsilon", "set_floatx", "set_image_dim_ordering", "set_learning_phase", "set_legacy_weight_ordering", "set_seed",
+    "set_session", "set_value", "shape", "sigmoid", "sign", "sin", "softmax", "softplus", "softsign",
+    "sparse_categorical_crossentropy", "sqrt", "square", "squeeze", "stack", "std", "stop_gradient", "sum", "switch", "tanh",
+    "tile", "to_dense", "transpose", "update", "update_add", "update_sub", "var", "variable", "zeros", "zeros_like",
 ]  # fmt: skip
 
 #: Names of Keras 1.x that are read, and follow the settings.

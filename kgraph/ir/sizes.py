@@ -14,8 +14,9 @@ import numpy as np
 
 import kgraph.ir.ops as o
 from kgraph.errors import KGraphError, ShapeError
-from kgraph.ir.node import Node
-from kgraph.ir.types import Shape, TensorType, is_tuple, numpy_dtype
+from kgraph.ir.node import Graph, Node
+from kgraph.ir.traverse import toposort
+from kgraph.ir.types import Shape, TensorType, TupleType, is_tuple, numpy_dtype
 from kgraph.quiet import quietly
 
 
@@ -34,21 +35,53 @@ class SizeCheck:
         self.loose = [node for node in order if node.inputs and not _settled(node)]
         self.needed = bool(self.loose)
         self.order = order
+        self._loops = {node: SizeCheck(_inside(node.attr("body"))) for node in self.loose if node.op is o.scan}
 
     @quietly
     def __call__(self, given: Mapping[Node, Shape]) -> None:
         """Raises ShapeError, naming operands and line, where the sizes given do not go together."""
-        types: dict[Node, Any] = {node: node.type.with_shape(shape) for node, shape in given.items()}
-        values: dict[Node, Any] = {}
+        self._run({node: node.type.with_shape(shape) for node, shape in given.items()}, {})
+
+    def _run(self, types: dict[Node, Any], values: dict[Node, Any]) -> None:
+        """Fills in the types and, where they follow from sizes, the values of the nodes."""
         for node in self.loose:
             inputs = [types.get(i, i.type) for i in node.inputs]
             try:
+                if node.op is o.scan:
+                    types[node] = self._real_loop(node, inputs, values)
+                    continue
                 types[node] = found = _real_type(node, inputs, values)
                 if node.op.broadcasts:
                     _check_equal(node, inputs, found)
             except KGraphError as error:
                 raise node.op.explained(error, node.inputs, node.origin, types) from None
             _note_value(node, inputs, values)
+
+    def _real_loop(self, node: Node, inputs: Sequence[TensorType], values: Mapping[Node, Any]) -> TupleType:
+        """The type of a loop over operands of real sizes. Its states keep theirs, so that one step stands for all."""
+        attrs = dict(node.attrs)
+        body, sequences, states = attrs["body"], attrs["sequences"], attrs["states"]
+        given = dict(zip(body.inputs, node.op.given(*inputs, **attrs), strict=True))  # type: ignore[misc]
+        first = 1 + sequences + states  # no value of a sequence or a state is the same in every step
+        captured = zip(body.inputs[first:], node.inputs[first:], strict=True)
+        known = {p: value for p, i in captured if (value := _known_value(i, values)) is not None}
+        steps = _known_value(node.inputs[0], values)
+        lengths = [x.shape[0] for x in inputs[1 : 1 + sequences]]
+        if steps is not None:
+            o.check_length(int(steps), *[size for size in lengths if size is not None])
+        elif len({size for size in lengths if size is not None}) > 1:
+            o.check_length(*lengths)  # type: ignore[arg-type]
+        self._loops[node]._run(given, known)
+        results = [given.get(root, root.type) for root in body.outputs]
+        initial = inputs[1 + sequences : first]
+        for number, (new, old) in enumerate(zip(results, initial, strict=False)):
+            o.check_state(number, new, old)
+        count = next((size for size in lengths if size is not None), None if steps is None else int(steps))
+        return TupleType((*initial, *[y.with_shape((count, *y.shape)) for y in results[states:]]))
+
+
+def _inside(body: Graph) -> list[Node]:
+    return toposort(body.outputs, stop=body.inputs)
 
 
 def _settled(node: Node) -> bool:

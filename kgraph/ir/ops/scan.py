@@ -256,6 +256,15 @@ class _WayBack:
             building.origin = before
 
 
+def first_step(node: Node) -> tuple[Node, ...]:
+    """What the body of a scan is given in the first step, as nodes outside of it: for messages, which name those."""
+    sequences = node.attr("sequences")
+    first = o.scalar(0, STEP.dtype)
+    slices = [o.index(x, form="i", numbers=(0,)) if x.type.shape[0] != 0 else o.absent(type=x.type.with_shape(x.type.shape[1:]))
+              for x in node.inputs[1 : 1 + sequences]]  # fmt: skip
+    return (first, *slices, *node.inputs[1 + sequences :])
+
+
 def _shaped_as(stack: Node, like: Node) -> Node:
     """A stack that has the shape of ``like`` when there are steps, in that shape also when there are none."""
     return o.shaped_like(stack, like) if None not in like.type.shape[1:] else sized_as(stack, [o.size_of(like, axis) for axis in range(like.ndim)])
@@ -286,4 +295,4 @@ scan: Op = Op(
     doc="The final states of a loop, then its outputs stacked: the body takes the step, slices of sequences, states, captures.",
 )  # fmt: skip
 
-__all__ = ["check_length", "check_state", "looped", "scan", "sized_as", "with_residuals"]
+__all__ = ["check_length", "check_state", "first_step", "looped", "scan", "sized_as", "with_residuals"]

@@ -107,4 +107,14 @@ def _empty(axis: int, *rest: int) -> Exception:
     return ShapeError(f"axis {axis} has size 0, and no elements have no largest or smallest one")
 
 
-_MESSAGES: dict[str, Callable[..., Exception]] = {"index": _out_of_range, "sizes": _sizes_differ, "empty": _empty}
+def _length(size: int, count: int, *rest: int) -> Exception:
+    return ShapeError(f"a sequence has {size} elements, for {count} steps")
+
+
+def _state(number: int, *rest: int) -> Exception:
+    return ShapeError(f"a step changes the shape of state {number}", hint="a state keeps the shape of its initial value")
+
+
+_MESSAGES: dict[str, Callable[..., Exception]] = {
+    "index": _out_of_range, "sizes": _sizes_differ, "empty": _empty, "length": _length, "state": _state,
+}  # fmt: skip

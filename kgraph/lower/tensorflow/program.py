@@ -17,6 +17,7 @@ from kgraph.ir.op import Op
 from kgraph.ir.sizes import sized_by_values
 from kgraph.ir.traverse import toposort
 from kgraph.lower.tensorflow.checks import Book, Path, failed, require, shown_row, stop_unless, writing
+from kgraph.lower.tensorflow.loops import scan
 from kgraph.lower.tensorflow.memory import Memory, apart
 from kgraph.lower.tensorflow.rules import RULES
 from kgraph.lower.tensorflow.session import Home, Storage, closed, v1
@@ -183,6 +184,8 @@ class _Building:
             return inputs[0][node.attr("index")]
         if node.op is o.cond:
             return self._cond(node, *inputs)
+        if node.op is o.scan:
+            return scan(node, self.evaluate, self.book, inputs, any(i in loose for i in node.inputs))
         if any(i in loose for i in node.inputs):
             inputs = _with_sizes_checked(node, inputs)
         value = RULES[node.op](*inputs, **dict(node.attrs))

@@ -1,0 +1,98 @@
+"""A scan as a while loop of TensorFlow's: stacks are lists of tensors that a step writes one place of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from kgraph.ir.node import Graph, Node
+from kgraph.ir.sizes import sized_by_values
+from kgraph.ir.traverse import toposort
+from kgraph.ir.types import TensorType
+from kgraph.lower.tensorflow.checks import Book, failed, require
+
+raw = tf.raw_ops
+
+
+def scan(
+    node: Node, evaluate: Callable[[Graph, Sequence[Any], str], list[Any]], book: Book, values: Sequence[Any], loose: bool
+) -> list[Any]:
+    """The results of a scan.
+
+    Args:
+      evaluate: what builds a body over values.
+      values: of the inputs.
+      loose: sizes of operands are only known to the program, which has to check them.
+    """
+    body: Graph = node.attr("body")
+    sequences, states, reverse = node.attr("sequences"), node.attr("states"), node.attr("reverse")
+    count = tf.cast(values[0], "int32")
+    inputs, captures = list(values[1 : 1 + sequences]), values[1 + sequences + states :]
+    initial = [_typed(x, i.type, book) for x, i in zip(values[1 + sequences :], node.inputs[1 + sequences :], strict=True)][:states]
+    if loose:
+        for place, x in enumerate(inputs):
+            inputs[place] = require(x, tf.equal(tf.shape(x)[0], count), "length", tf.shape(x, "int64")[0], tf.cast(count, "int64"))
+    types = [root.type for root in body.outputs[states:]]
+    stacks = [
+        raw.TensorListReserve(element_shape=_entries(type), num_elements=count, element_dtype=type.dtype) for type in types
+    ]
+    strange = sized_by_values(toposort(body.outputs, stop=body.inputs))
+    checked = [i for i in range(states) if not node.inputs[1 + sequences + i].type.is_static and (loose or body.outputs[i] in strange)]
+    flags = book.flags
+
+    def step(at: Any, held: list[Any], lists: list[Any], *row: Any) -> tuple[Any, ...]:
+        book.flags = None if flags is None else list(row)
+        try:
+            slices = [_typed(tf.gather(x, at), p.type, book) for x, p in zip(inputs, body.inputs[1:], strict=False)]
+            results = evaluate(body, [at, *slices, *held, *captures], "body")
+            news = results[:states]
+            for i in checked:
+                sizes = [tf.shape(x, "int64") for x in (news[i], initial[i])]
+                news[i] = require(news[i], tf.reduce_all(tf.equal(*sizes)), "state", i)
+            news = [tf.identity(_typed(x, i.type, book)) for x, i in zip(news, node.inputs[1 + sequences :], strict=False)]
+            lists = [
+                raw.TensorListSetItem(input_handle=handle, index=at, item=y)
+                for handle, y in zip(lists, results[states:], strict=True)
+            ]
+            row = () if book.flags is None else (failed(book.flags),)
+        finally:
+            book.flags = flags
+        return at - 1 if reverse else at + 1, news, lists, *row
+
+    start = (count - 1 if reverse else tf.constant(0), initial, stacks, *([] if flags is None else [failed([])]))
+    shapes = [tf.TensorShape(i.type.shape) for i in node.inputs[1 + sequences : 1 + sequences + states]]
+    invariants = (tf.TensorShape([]), shapes, [tf.TensorShape([])] * len(stacks), *([] if flags is None else [tf.TensorShape(None)]))
+    _, finals, lists, *row = tf.while_loop(
+        lambda at, *rest: at >= 0 if reverse else at < count, step, start, invariants, parallel_iterations=1
+    )
+    if flags is not None:
+        flags += row
+    results = [_stacked(handle, type, count, book) for handle, type in zip(lists, types, strict=True)]
+    declared: Sequence[TensorType] = node.type.items  # type: ignore[attr-defined]
+    return [_typed(x, type, book) for x, type in zip([*finals, *results], declared, strict=True)]
+
+
+def _stacked(handle: Any, type: TensorType, count: Any, book: Book) -> Any:
+    """The elements of a list as one tensor; without any, the sizes that are not known are 0."""
+    entries: Any = _entries(type)
+    if not type.is_static and book.flags is None:
+        entries = tf.where(count > 0, entries, tf.maximum(entries, 0))
+    return raw.TensorListStack(input_handle=handle, element_shape=entries, element_dtype=type.dtype)
+
+
+def _entries(type: TensorType) -> Any:
+    return tf.constant([-1 if size is None else size for size in type.shape], "int32")
+
+
+def _typed(x: Any, type: TensorType, book: Book) -> Any:
+    """x with the static shape of a type."""
+    if x.shape.is_fully_defined() or not type.shape:
+        return x
+    if book.flags is None:
+        return tf.ensure_shape(x, type.shape)
+    x.set_shape(type.shape)
+    return x
+
+

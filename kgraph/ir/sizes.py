@@ -6,7 +6,7 @@ have refused while the graph was built, they refuse now. Two unknown sizes that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import kgraph.ir.ops as o
 from kgraph.errors import KGraphError, ShapeError
 from kgraph.ir.node import Graph, Node
-from kgraph.ir.traverse import toposort
+from kgraph.ir.traverse import substitute, toposort
 from kgraph.ir.types import Shape, TensorType, TupleType, is_tuple, numpy_dtype
 from kgraph.quiet import quietly
 
@@ -25,17 +25,19 @@ class SizeCheck:
 
     Args:
       order: its nodes, inputs before users.
+      owner: the loop, if the graph is the body of one.
 
     Attributes:
       needed: False if every size is known: then there is nothing to check.
     """
 
-    def __init__(self, order: Sequence[Node]):
+    def __init__(self, order: Sequence[Node], owner: Node | None = None):
         # Only what an unknown size can reach is gone through again.
         self.loose = [node for node in order if node.inputs and not _settled(node)]
         self.needed = bool(self.loose)
         self.order = order
-        self._loops = {node: SizeCheck(_inside(node.attr("body"))) for node in self.loose if node.op is o.scan}
+        self._owner = owner
+        self._loops = {node: SizeCheck(_inside(node.attr("body")), node) for node in self.loose if node.op is o.scan}
 
     @quietly
     def __call__(self, given: Mapping[Node, Shape]) -> None:
@@ -54,8 +56,17 @@ class SizeCheck:
                 if node.op.broadcasts:
                     _check_equal(node, inputs, found)
             except KGraphError as error:
-                raise node.op.explained(error, node.inputs, node.origin, types) from None
+                raise self._explained(error, node, types) from None
             _note_value(node, inputs, values)
+
+    def _explained(self, error: KGraphError, node: Node, types: Mapping[Node, Any]) -> KGraphError:
+        """The error with the operands, those of a loop as they are outside of it."""
+        inputs: Sequence[Node] = node.inputs
+        if self._owner is not None:
+            outside = dict(zip(self._owner.attr("body").inputs, o.first_step(self._owner), strict=True))
+            inputs = substitute(inputs, outside)
+            types = {shown: types.get(i, i.type) for shown, i in zip(inputs, node.inputs, strict=True)}
+        return node.op.explained(error, inputs, node.origin, types)
 
     def _real_loop(self, node: Node, inputs: Sequence[TensorType], values: Mapping[Node, Any]) -> TupleType:
         """The type of a loop over operands of real sizes. Its states keep theirs, so that one step stands for all."""
@@ -69,8 +80,8 @@ class SizeCheck:
         lengths = [x.shape[0] for x in inputs[1 : 1 + sequences]]
         if steps is not None:
             o.check_length(int(steps), *[size for size in lengths if size is not None])
-        elif len({size for size in lengths if size is not None}) > 1:
-            o.check_length(*lengths)  # type: ignore[arg-type]
+        elif known_lengths := [size for size in lengths if size is not None]:
+            o.check_length(*known_lengths)
         self._loops[node]._run(given, known)
         results = [given.get(root, root.type) for root in body.outputs]
         initial = inputs[1 + sequences : first]
@@ -158,10 +169,20 @@ def sizes_meet(node: Node) -> bool:
     return len(node.inputs) > 1 and (op.broadcasts or (op.sized is None and not op.bodies))
 
 
-def sized_by_values(order: Sequence[Node]) -> set[Node]:
-    """The nodes with a size that no `SizeCheck` knows: it is computed from values, not from sizes. The program checks these."""
+def loose_parameters(node: Node, body: Graph, loose: Iterable[Node]) -> set[Node]:
+    """The parameters of a body that the node with the body gives a value sized by values."""
+    given = node.inputs[len(node.inputs) - len(body.inputs) :]
+    return {p for p, i in zip(body.inputs, given, strict=True) if i in loose}
+
+
+def sized_by_values(order: Sequence[Node], loose: Iterable[Node] = ()) -> set[Node]:
+    """The nodes with a size that no `SizeCheck` knows: it is computed from values, not from sizes. The program checks these.
+
+    Args:
+      loose: nodes of which this is known.
+    """
     from_sizes: set[Node] = set()  # nodes whose values follow from sizes alone
-    found: set[Node] = set()
+    found = set(loose)
     for node in order:
         if (
             node.op is o.constant
@@ -173,6 +194,15 @@ def sized_by_values(order: Sequence[Node]) -> set[Node]:
             continue
         holes = node.attr(node.op.sized).count(None) if node.op.sized else 0
         sizes = node.inputs[len(node.inputs) - holes :] if holes else ()
-        if any(i in found for i in node.inputs) or any(size not in from_sizes for size in sizes):
+        bodies: list[Graph] = [node.attr(name) for name in node.op.bodies]
+        if (
+            any(i in found for i in node.inputs)
+            or any(size not in from_sizes for size in sizes)
+            or any(not inside.isdisjoint(body.outputs) for body in bodies for inside in [_sized_inside(node, body, found)])
+        ):
             found.add(node)
     return found
+
+
+def _sized_inside(node: Node, body: Graph, loose: Iterable[Node]) -> set[Node]:
+    return sized_by_values(_inside(body), loose_parameters(node, body, loose))

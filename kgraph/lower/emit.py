@@ -6,7 +6,7 @@ statements, with names of their own, so that repeated parts of a graph have the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from types import CodeType, TracebackType
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import kgraph.ir.ops as o
 from kgraph.ir.node import Attrs, Constant, Graph, Node
 from kgraph.ir.op import Op
-from kgraph.ir.sizes import sized_by_values, sizes_meet, unequal
+from kgraph.ir.sizes import loose_parameters, sized_by_values, sizes_meet, unequal
 from kgraph.ir.traverse import toposort
 from kgraph.ir.types import FLOATS, TensorType
 from kgraph.quiet import quietly
@@ -81,16 +81,19 @@ class NumpyProgram:
       quiet: without NumPy's warnings: NaN and infinity are values like any other here. The bodies of a program are called
         within its own quiet.
       handed_on: the results are those of a step, which may be in the memory of its operands: the loop copies what it keeps.
+      loose: inputs whose sizes are computed from values.
 
     Attributes:
       source: its text.
       call: the function itself.
     """
 
-    def __init__(self, graph: Graph, quiet: bool = True, handed_on: bool = False):
-        plan = _Plan(graph, handed_on)
+    def __init__(self, graph: Graph, quiet: bool = True, handed_on: bool = False, loose: Iterable[Node] = ()):
+        plan = _Plan(graph, handed_on, loose)
         bodies = {
-            (number, name): NumpyProgram(node.attr(name), quiet=False, handed_on=node.op is o.scan)
+            (number, name): NumpyProgram(
+                node.attr(name), quiet=False, handed_on=node.op is o.scan, loose=loose_parameters(node, node.attr(name), plan.loose)
+            )
             for number, node in enumerate(plan.order)
             if node not in plan.given
             for name in node.op.bodies
@@ -133,7 +136,7 @@ class NumpyProgram:
 class _Plan:
     """What holds for the whole graph: who reads what last, who owns which memory, what needs no statement."""
 
-    def __init__(self, graph: Graph, handed_on: bool):
+    def __init__(self, graph: Graph, handed_on: bool, loose: Iterable[Node]):
         self.graph, self.handed_on = graph, handed_on
         self.order = toposort(graph.roots, stop=graph.inputs)
         self.given = set(graph.inputs)
@@ -141,7 +144,7 @@ class _Plan:
         self.number.update(dict.fromkeys(graph.inputs, -1))
         self.stands_for = self._resolve()
         self.owners = self._own()
-        self.loose = sized_by_values(self.order)
+        self.loose = sized_by_values(self.order, loose)
         self.counts = self._counts()
         # The number of the last node that reads a value, and of the last that reads the memory of an owner, in whatever
         # value. What has results to give is read after all nodes.

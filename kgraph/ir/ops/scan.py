@@ -258,11 +258,18 @@ class _WayBack:
 
 def first_step(node: Node) -> tuple[Node, ...]:
     """What the body of a scan is given in the first step, as nodes outside of it: for messages, which name those."""
-    sequences = node.attr("sequences")
-    first = o.scalar(0, STEP.dtype)
-    slices = [o.index(x, form="i", numbers=(0,)) if x.type.shape[0] != 0 else o.absent(type=x.type.with_shape(x.type.shape[1:]))
-              for x in node.inputs[1 : 1 + sequences]]  # fmt: skip
-    return (first, *slices, *node.inputs[1 + sequences :])
+    from kgraph.ir.origin import building
+
+    split = 1 + node.attr("sequences")
+    before, building.origin = building.origin, node.origins[0]
+    try:
+        slices = [
+            o.index(x, form="i", numbers=(0,)) if x.type.shape[0] != 0 else o.absent(type=x.type.with_shape(x.type.shape[1:]))
+            for x in node.inputs[1:split]
+        ]
+        return (o.scalar(0, STEP.dtype), *slices, *node.inputs[split:])
+    finally:
+        building.origin = before
 
 
 def _shaped_as(stack: Node, like: Node) -> Node:

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from kgraph.ir.node import Graph, Node
-from kgraph.ir.sizes import sized_by_values
+from kgraph.ir.sizes import loose_parameters, sized_by_values
 from kgraph.ir.traverse import toposort
 from kgraph.ir.types import TensorType
 from kgraph.lower.tensorflow.checks import Book, failed, require
@@ -17,15 +17,16 @@ raw = tf.raw_ops
 
 
 def scan(
-    node: Node, evaluate: Callable[[Graph, Sequence[Any], str], list[Any]], book: Book, values: Sequence[Any], loose: bool
+    node: Node, evaluate: Callable[..., list[Any]], book: Book, values: Sequence[Any], known: set[Node]
 ) -> list[Any]:
     """The results of a scan.
 
     Args:
       evaluate: what builds a body over values.
       values: of the inputs.
-      loose: sizes of operands are only known to the program, which has to check them.
+      known: nodes whose sizes are computed from values, which the program has to check.
     """
+    loose = any(i in known for i in node.inputs)
     body: Graph = node.attr("body")
     sequences, states, reverse = node.attr("sequences"), node.attr("states"), node.attr("reverse")
     count = tf.cast(values[0], "int32")
@@ -38,7 +39,8 @@ def scan(
     stacks = [
         raw.TensorListReserve(element_shape=_entries(type), num_elements=count, element_dtype=type.dtype) for type in types
     ]
-    strange = sized_by_values(toposort(body.outputs, stop=body.inputs))
+    given = loose_parameters(node, body, known)
+    strange = sized_by_values(toposort(body.outputs, stop=body.inputs), given)
     checked = [i for i in range(states) if not node.inputs[1 + sequences + i].type.is_static and (loose or body.outputs[i] in strange)]
     flags = book.flags
 
@@ -46,7 +48,7 @@ def scan(
         book.flags = None if flags is None else list(row)
         try:
             slices = [_typed(tf.gather(x, at), p.type, book) for x, p in zip(inputs, body.inputs[1:], strict=False)]
-            results = evaluate(body, [at, *slices, *held, *captures], "body")
+            results = evaluate(body, [at, *slices, *held, *captures], "body", given)
             news = results[:states]
             for i in checked:
                 sizes = [tf.shape(x, "int64") for x in (news[i], initial[i])]

@@ -1,11 +1,11 @@
 """The table of ops: a row per op and per behaviour worth keeping. Every engine runs every row."""
 
-from tests.cases import control, elementwise, index, linalg, nn, random, reduce, shape
+from tests.cases import control, elementwise, index, linalg, nn, random, reduce, scan, shape
 from tests.cases.base import Case
 
 CASES: list[Case] = [
     row
-    for family in (elementwise, reduce, shape, index, linalg, nn, random, control)
+    for family in (elementwise, reduce, shape, index, linalg, nn, random, control, scan)
     for row in family.ROWS
 ]  # fmt: skip
 

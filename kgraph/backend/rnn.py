@@ -135,9 +135,9 @@ class _Recurrence:
         if carried:
             return finals[0], outputs, finals[1:]
         last = finals[state]  # type: ignore[index]
-        if not isinstance(self.steps, int):
+        if not isinstance(self.steps, int) or not self.steps:
             last = o.where(o.greater(length, o.scalar(0, length.dtype)), last, self.zeros)
-        return last if self.steps != 0 else self.zeros, outputs, finals
+        return last, outputs, finals
 
     def unrolled(self) -> tuple[Node, Node, list[Node]]:
         assert isinstance(self.steps, int)

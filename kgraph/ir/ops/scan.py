@@ -179,7 +179,8 @@ class _WayBack:
 
         body, gs, states = self.body, self.gs, self.states
         # What stands for the cotangents of a step while the body is made.
-        carried = {j: o.param(index=Parameter(of="scan"), type=self._initial(j).type) for j in range(states) if self._flows(j)}
+        begins = {j: g if g is not None else o.zeros_like(self._initial(j)) for j, g in enumerate(gs[:states]) if self._flows(j)}
+        carried = {j: o.param(index=Parameter(of="scan"), type=g.type) for j, g in begins.items()}
         stacked: dict[int, Node] = {}
         for q, g in enumerate(gs[states:], states):
             if g is not None:
@@ -188,7 +189,8 @@ class _WayBack:
 
         slices = [p for p in self.slices if found.get(p) is not None]
         captures = [p for p in self.captured if found.get(p) is not None]
-        sums = {p: o.param(index=Parameter(of="scan"), type=self._operand(p).type) for p in captures}
+        nothing = {p: o.zeros_like(self._operand(p)) for p in captures}
+        sums = {p: o.param(index=Parameter(of="scan"), type=zeros.type) for p, zeros in nothing.items()}
         outputs = [o.zeros_like(carried[j]) if found[self.held[j]] is None else found[self.held[j]] for j in active]
         outputs += [o.add(sums[p], found[p]) for p in captures]
         outputs += [found[p] for p in slices]
@@ -210,8 +212,8 @@ class _WayBack:
         given = [(p, self._operand(p)) for p in self.slices if p in order]
         given += [(node, stack) for node, stack in saved.items() if node in order]
         given += [(p, gs[q]) for q, p in stacked.items() if p in order]  # type: ignore[misc]
-        initial = [(carried[j], gs[j] if gs[j] is not None else o.zeros_like(self._initial(j))) for j in active]
-        initial += [(p, o.zeros_like(self._operand(c))) for c, p in sums.items()]
+        initial = [(carried[j], begins[j]) for j in active]
+        initial += [(p, nothing[c]) for c, p in sums.items()]
         rest = [(p, self._operand(p)) for p in self.captured if p in order]
         parameters = [body.inputs[0], *[p for p, _ in (*given, *initial, *rest)]]
         inside = [node for node in toposort(outputs, stop=parameters) if not node.op.source]

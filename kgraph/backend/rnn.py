@@ -41,8 +41,8 @@ def rnn(
     output_t, states_t = step_function(inputs[:, t], states_{t-1} + constants)
 
     Args:
-      step_function: ``(x, states) -> (output, new_states)``. x: [samples, ...], one step of inputs. states: a list of the states
-        and then the constants. new_states: as many as there are states, of their dtypes and shapes.
+      step_function: ``(x, states) -> (output, new_states)``. x: [samples, ...], one step of inputs. states: a list of the
+        states and then the constants. new_states: as many as there are states, of their dtypes and shapes.
       inputs: [samples, time, ...], rank 3 or more; time may be unknown.
       initial_states: list of tensors of any rank, whose first axis is samples where there is a mask; may be empty.
       go_backwards: go from the last step to the first. Outputs are in the order in which they are computed.
@@ -67,7 +67,8 @@ def rnn(
     x = node_of(inputs)
     if x.ndim < 3:
         hint = "add an axis of features with K.expand_dims"
-        raise refuse(ShapeError, f"inputs have rank {x.ndim}; they are [samples, time, ...], of rank 3 or more", hint=hint, inputs=x)
+        message = f"inputs have rank {x.ndim}; they are [samples, time, ...], of rank 3 or more"
+        raise refuse(ShapeError, message, hint=hint, inputs=x)
     states = [node_of(state) for state in _listed("initial_states", initial_states)]
     extra = _checked_constants(constants)
     x, steps = _with_length(x, input_length)
@@ -78,7 +79,7 @@ def rnn(
 
     body, captures = _traced_step(step_function, x, states, extra)
     if keep is not None and not (body.outputs[0].ndim and same_size(body.outputs[0].type.shape[0], x.type.shape[0])):
-        message = f"the output has no axis of {x.type.shape[0]} samples, which a mask could keep apart"
+        message = f"the output has no axis of {_samples(x)}, which a mask could keep apart"
         raise refuse(ShapeError, message, output=body.outputs[0], mask=keep)
     time_first = _swapped(x)
     slices = [time_first] if keep is None else [time_first, _swapped(keep)]
@@ -100,7 +101,8 @@ class _Recurrence:
     """
 
     def __init__(
-        self, body: Graph, captures: Sequence[Node], slices: Sequence[Node], states: Sequence[Node], steps: int | Node, reverse: bool
+        self, body: Graph, captures: Sequence[Node], slices: Sequence[Node], states: Sequence[Node], steps: int | Node,
+        reverse: bool,
     ):  # fmt: skip
         self.body, self.captures, self.slices, self.states, self.steps = body, captures, slices, states, steps
         self.reverse = reverse
@@ -127,7 +129,9 @@ class _Recurrence:
         held = given[first : first + len(carried) + len(states)]
         rest = given[first + len(held) :]
         output, *news = self._step(given[0], given[1:first], held[len(carried) :], rest, held[0] if carried else None)
-        made = Graph(given, [*([output] if carried else []), *news, output])
+        built = body.built_as
+        own = [*built[:2], *given[2:first], *held[: len(carried)], *built[2:]]  # the lines of the step, not of another like it
+        made = Graph(given, [*([output] if carried else []), *news, output], built_as=own)
         length = self._length()
         loop = o.looped(length, self.slices, [*carried, *states], self.captures, made, self.reverse)
         finals = [o.item(loop, index=i) for i in range(len(held))]
@@ -197,8 +201,8 @@ def _with_length(x: Node, input_length: Any) -> tuple[Node, int | Node]:
     if wanted < 0 or not same_size(known, wanted):
         raise refuse(ShapeError, f"input_length is {wanted}, but inputs have {known} steps", inputs=x)
     if known is None:
-        x = o.reshape(x, *[o.size_of(x, a) for a in range(x.ndim) if a != 1 and x.type.shape[a] is None],
-                      shape=tuple([wanted if a == 1 else size for a, size in enumerate(x.type.shape)]))  # fmt: skip
+        entries, nodes = o.entries_of([wanted if axis == 1 else o.size_of(x, axis) for axis in range(x.ndim)])
+        x = o.reshape(x, *nodes, shape=entries)
     return x, wanted
 
 
@@ -211,14 +215,20 @@ def _as_mask(mask: Any, x: Node, states: Sequence[Node]) -> Node:
         raise refuse(ShapeError, message, mask=keep, inputs=x)
     for axis, name in enumerate(("samples", "steps")):
         if not same_size(shape[axis], x.type.shape[axis]):
-            raise refuse(ShapeError, f"the mask has {shape[axis]} {name}, inputs have {x.type.shape[axis]}", mask=keep, inputs=x)
+            message = f"the mask has {shape[axis]} {name}, inputs have {x.type.shape[axis]}"
+            raise refuse(ShapeError, message, mask=keep, inputs=x)
     for i, state in enumerate(states):
         if not state.ndim or not same_size(state.type.shape[0], x.type.shape[0]):
-            message = f"state {i} has no axis of {x.type.shape[0]} samples, which a mask could keep apart"
+            message = f"state {i} has no axis of {_samples(x)}, which a mask could keep apart"
             raise refuse(ShapeError, message, state=state, mask=keep, inputs=x)
     if keep.dtype != "bool":
         keep = o.not_equal(keep, o.scalar(0, keep.dtype))
     return o.squeeze(keep, axis=2) if keep.ndim == 3 else keep
+
+
+def _samples(x: Node) -> str:
+    known = x.type.shape[0]
+    return "samples" if known is None else _counted(known, "sample")
 
 
 def _where(keep: Node, new: Node, old: Node) -> Node:
@@ -250,7 +260,8 @@ def _traced_step(
             raise refuse(ArgumentError, f"the step function returned {_said(news)} in the place of the list of new states")
         if len(news) != len(held):
             hint = "it returns (output, new_states), with a new state for each initial one"
-            raise refuse(ShapeError, f"the step function returned {len(news)} new states, for {len(held)} states", hint=hint)
+            message = f"the step function returned {_counted(len(news), 'new state')}, for {_counted(len(held), 'state')}"
+            raise refuse(ShapeError, message, hint=hint)
         made = [_result(output, "output")]
         made += [_result(new, f"state {i}", old.dtype) for i, (new, old) in enumerate(zip(news, held, strict=True))]
         return made
@@ -263,6 +274,10 @@ def _result(value: Any, what: str, like: str | None = None) -> Node:
     if isinstance(value, (list, tuple, str)) or value is None:
         raise refuse(ArgumentError, f"the {what} that the step function returned is {_said(value)}, not a tensor")
     return as_node(value, like=like)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _said(value: Any) -> str:
@@ -304,7 +319,7 @@ def _traced(
 def outside(
     parameters: Sequence[Node], sequences: Sequence[Node], states: Sequence[Node], captures: Sequence[Node]
 ) -> dict[Node, Node]:
-    """Parameter of a body -> a node outside of it that has its shape. Sequences may be empty, so that none of their parts is."""
+    """Parameter of a body -> a node outside of it that has its shape. It is no part of a sequence, which may have none."""
     parts = []
     for x in sequences:
         entries, nodes = o.entries_of([o.size_of(x, axis) for axis in range(1, x.ndim)])
@@ -375,7 +390,8 @@ def map_fn(fn: Callable[[Tensor], Any], elems: Any, name: str | None = None) -> 
     array([3., 7.], dtype=float32)
     """
     x = _elements(elems)
-    body, captures = _traced("map_fn", lambda part: [_value(fn(Tensor(part)))], [x.type.with_shape(x.type.shape[1:])], [], 1)
+    part = x.type.with_shape(x.type.shape[1:])
+    body, captures = _traced("map_fn", lambda part: [_value(fn(Tensor(part)))], [part], [], 1)
     steps = o.size_of(x, 0)
     sizes = sizes_outside(body.outputs[0], outside(body.inputs, [x], [], captures))
     loop = o.looped(_as_length(steps), [x], [], captures, body)

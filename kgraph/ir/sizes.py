@@ -62,11 +62,13 @@ class SizeCheck:
     def _explained(self, error: KGraphError, node: Node, types: Mapping[Node, Any]) -> KGraphError:
         """The error with the operands, those of a loop as they are outside of it."""
         inputs: Sequence[Node] = node.inputs
+        origin = node.origin
         if self._owner is not None:
+            origin = o.as_built(self._owner, node).origin
             outside = dict(zip(self._owner.attr("body").inputs, o.first_step(self._owner), strict=True))
             inputs = substitute(inputs, outside)
             types = {shown: types.get(i, i.type) for shown, i in zip(inputs, node.inputs, strict=True)}
-        return node.op.explained(error, inputs, node.origin, types)
+        return node.op.explained(error, inputs, origin, types)
 
     def _real_loop(self, node: Node, inputs: Sequence[TensorType], values: Mapping[Node, Any]) -> TupleType:
         """The type of a loop over operands of real sizes. Its states keep theirs, so that one step stands for all."""

@@ -99,7 +99,8 @@ def _body_over(body: Graph, types: Sequence[TensorType], change: Callable[[Graph
         parameters = [
             p.op.apply((), (("index", i), ("type", type))) for i, (p, type) in enumerate(zip(body.inputs, given, strict=True))
         ]
-        body = Graph(parameters, substitute(body.outputs, dict(zip(body.inputs, parameters, strict=True))))
+        outputs = substitute(body.outputs, dict(zip(body.inputs, parameters, strict=True)))
+        body = Graph(parameters, outputs, built_as=body.built_as)
     return body if change is None else change(body)
 
 

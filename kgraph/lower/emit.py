@@ -92,11 +92,12 @@ class NumpyProgram:
         plan = _Plan(graph, handed_on, loose)
         bodies = {
             (number, name): NumpyProgram(
-                node.attr(name), quiet=False, handed_on=node.op is o.scan, loose=loose_parameters(node, node.attr(name), plan.loose)
+                body, quiet=False, handed_on=node.op is o.scan, loose=loose_parameters(node, body, plan.loose)
             )
             for number, node in enumerate(plan.order)
             if node not in plan.given
             for name in node.op.bodies
+            for body in [node.attr(name)]
         }
         count = len(plan.order)
         self._bodies = bodies

@@ -11,7 +11,7 @@ import pytest
 from kgraph import backend as K
 from tests.kcases import KCASES
 
-# Those of the Keras 1.x page and of Keras 1.2.2. What is for images, for loops and for CTC comes later.
+# Those of the Keras 1.x page and of Keras 1.2.2. What is for images and for CTC comes later.
 SIGNATURES = [
     "",
     "    abs(x)",
@@ -46,6 +46,8 @@ SIGNATURES = [
     "    eye(size, dtype=None, name=None)",
     "    flatten(x)",
     "    floatx()",
+    "    foldl(fn, elems, initializer=None, name=None)",
+    "    foldr(fn, elems, initializer=None, name=None)",
     "    function(inputs, outputs, updates=[], **kwargs)",
     "    gather(reference, indices)",
     "    get_session()",
@@ -70,6 +72,7 @@ SIGNATURES = [
     "    lesser_equal(x, y)",
     "    log(x)",
     "    manual_variable_initialization(value)",
+    "    map_fn(fn, elems, name=None)",
     "    max(x, axis=None, keepdims=False)",
     "    maximum(x, y)",
     "    mean(x, axis=None, keepdims=False)",
@@ -97,6 +100,7 @@ SIGNATURES = [
     "    repeat_elements(x, rep, axis)",
     "    reshape(x, shape)",
     "    reverse(x, axes)",
+    "    rnn(step_function, inputs, initial_states, go_backwards=False, mask=None, constants=None, unroll=False, input_length=None)",
     "    round(x)",
     "    set_epsilon(e)",
     "    set_floatx(floatx)",

@@ -28,9 +28,7 @@ def _given(
     return (STEP, *[x.with_shape(x.shape[1:]) for x in operands[:sequences]], *operands[sequences:])
 
 
-def _scan_type(
-    length: TensorType, *operands: TensorType, body: Graph, sequences: int, states: int, reverse: bool
-) -> TupleType:
+def _scan_type(length: TensorType, *operands: TensorType, body: Graph, sequences: int, states: int, reverse: bool) -> TupleType:
     if length.shape or length.dtype not in INTEGERS:
         raise DTypeError(f"the number of steps is {length}, not an integer scalar")
     if len(operands) < sequences + states:
@@ -137,11 +135,16 @@ def with_residuals(body: Graph, sequences: int, states: int) -> Graph:
         sides = guards(order, body.outputs)
         loose = sized_by_values(order)
         extra += [node for node in costly if node not in loose and (not sides or (node in sides and sides[node] is None))]
-    return Graph(body.inputs, [*body.outputs, *extra]) if extra else body
+    return Graph(body.inputs, [*body.outputs, *extra], built_as=body.built_as) if extra else body
 
 
 def looped(
-    length: Node, sequences: Sequence[Node], states: Sequence[Node], captures: Sequence[Node], body: Graph, reverse: bool = False
+    length: Node,
+    sequences: Sequence[Node],
+    states: Sequence[Node],
+    captures: Sequence[Node],
+    body: Graph,
+    reverse: bool = False,
 ) -> Node:
     """The scan of a body, with what its gradient will need as further results."""
     n, m = len(sequences), len(states)
@@ -179,7 +182,9 @@ class _WayBack:
 
         body, gs, states = self.body, self.gs, self.states
         # What stands for the cotangents of a step while the body is made.
-        begins = {j: g if g is not None else o.zeros_like(self._initial(j)) for j, g in enumerate(gs[:states]) if self._flows(j)}
+        begins = {
+            j: g if g is not None else o.zeros_like(self._initial(j)) for j, g in enumerate(gs[:states]) if self._flows(j)
+        }
         carried = {j: o.param(index=Parameter(of="scan"), type=g.type) for j, g in begins.items()}
         stacked: dict[int, Node] = {}
         for q, g in enumerate(gs[states:], states):
@@ -219,9 +224,7 @@ class _WayBack:
         inside = [node for node in toposort(outputs, stop=parameters) if not node.op.source]
         made, strays = close(outputs, inside, parameters)
         assert not strays
-        loop = looped(
-            self.length, [x for _, x in given], [x for _, x in initial], [x for _, x in rest], made, not self.reverse
-        )
+        loop = looped(self.length, [x for _, x in given], [x for _, x in initial], [x for _, x in rest], made, not self.reverse)
         results = {self.held[j]: o.item(loop, index=i) for i, j in enumerate(active)}
         results.update({p: o.item(loop, index=len(active) + i) for i, p in enumerate(captures)})
         for i, p in enumerate(slices, len(initial)):
@@ -274,9 +277,20 @@ def first_step(node: Node) -> tuple[Node, ...]:
         building.origin = before
 
 
+def as_built(scan: Node, inside: Node) -> Node:
+    """A node of the body of a scan over what the user has built it over: the one with the user's lines."""
+    from kgraph.ir.traverse import substitute
+
+    body: Graph = scan.attr("body")
+    places = dict(zip(body.inputs, body.built_as, strict=False))
+    return substitute([inside], places)[0] if places else inside
+
+
 def _shaped_as(stack: Node, like: Node) -> Node:
     """A stack that has the shape of ``like`` when there are steps, in that shape also when there are none."""
-    return o.shaped_like(stack, like) if None not in like.type.shape[1:] else sized_as(stack, [o.size_of(like, axis) for axis in range(like.ndim)])
+    if None not in like.type.shape[1:]:
+        return o.shaped_like(stack, like)
+    return sized_as(stack, [o.size_of(like, axis) for axis in range(like.ndim)])
 
 
 def sized_as(stack: Node, sizes: Sequence[int | Node]) -> Node:
@@ -304,4 +318,4 @@ scan: Op = Op(
     doc="The final states of a loop, then its outputs stacked: the body takes the step, slices of sequences, states, captures.",
 )  # fmt: skip
 
-__all__ = ["check_length", "check_state", "first_step", "looped", "scan", "sized_as", "with_residuals"]
+__all__ = ["as_built", "check_length", "check_state", "first_step", "looped", "scan", "sized_as", "with_residuals"]

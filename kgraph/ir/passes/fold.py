@@ -12,6 +12,7 @@ from kgraph.ir.listing import is_large
 from kgraph.ir.node import Graph, Node
 from kgraph.ir.op import Op
 from kgraph.ir.origin import building
+from kgraph.ir.passes.loops import part_of
 from kgraph.ir.passes.record import Record
 from kgraph.ir.traverse import rebuilt, substitute
 from kgraph.ir.types import TensorType
@@ -26,7 +27,7 @@ def fold(graph: Graph, record: Record) -> Graph:
 
     def rebuild(node: Node, inputs: tuple[Node, ...]) -> Node:
         if node.op is o.scan and any(i.op is o.constant for i in inputs):
-            node, inputs = _with_constants_inside(node, inputs)
+            node, inputs = _with_constants_inside(node, inputs, record)
         made = rebuilt(node, inputs, lambda body: fold(body, record)) if inputs != node.inputs or node.op.bodies else node
         before, building.origin = building.origin, node.origins[0]
         try:
@@ -42,7 +43,7 @@ def fold(graph: Graph, record: Record) -> Graph:
     return graph.with_roots(substitute(graph.roots, {}, rebuild, every=True))
 
 
-def _with_constants_inside(node: Node, inputs: tuple[Node, ...]) -> tuple[Node, tuple[Node, ...]]:
+def _with_constants_inside(node: Node, inputs: tuple[Node, ...], record: Record) -> tuple[Node, tuple[Node, ...]]:
     """A loop whose captures are no constants: the learning phase of a program, say, decides branches in its body."""
     node = rebuilt(node, inputs)  # the types of its operands are known as precisely as can be
     body: Graph = node.attr("body")
@@ -54,14 +55,17 @@ def _with_constants_inside(node: Node, inputs: tuple[Node, ...]) -> tuple[Node, 
     left = [(p, i) for p, i in zip(body.inputs, inputs, strict=True) if p not in fixed]
     parameters = [o.param(index=n, type=p.type) for n, (p, _) in enumerate(left)]
     places = {p: parameter for (p, _), parameter in zip(left, parameters, strict=True)}
-    inside = Graph(parameters, substitute(body.outputs, {**places, **fixed}))
+    numbers = [n for n, p in enumerate(body.inputs) if p not in fixed]
+    inside = Graph(parameters, substitute(body.outputs, {**places, **fixed}), built_as=part_of(body, numbers))
     inputs = tuple([i for _, i in left])
     attrs = tuple([(name, inside if name == "body" else value) for name, value in node.attrs])
     before, building.origin = building.origin, node.origins[0]
     try:
-        return o.scan.apply(inputs, attrs), inputs
+        made = o.scan.apply(inputs, attrs)
     finally:
         building.origin = before
+    record.note("fold", "capture", node, made)
+    return made, inputs
 
 
 def _branch(node: Node) -> Node | None:

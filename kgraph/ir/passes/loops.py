@@ -58,13 +58,13 @@ class _Loop:
         body: Graph = node.attr("body")
         while True:
             kept = _needed(body, split, states, read)
-            inside = loops(Graph(body.inputs, [body.outputs[i] for i in kept]), record)
+            inside = loops(Graph(body.inputs, [body.outputs[i] for i in kept], built_as=body.built_as), record)
             used = set(toposort(inside.outputs))
             # What the loops within do not need any more may have been all that read a state.
             again = _needed(Graph(body.inputs, _in_places(inside.outputs, kept, body.outputs)), split, states, read)
             if again == kept:
                 break
-            body = Graph(body.inputs, _in_places(inside.outputs, kept, body.outputs))
+            body = Graph(body.inputs, _in_places(inside.outputs, kept, body.outputs), built_as=body.built_as)
         self.results = kept
         gone = {split + j for j in range(states) if j not in kept}
         self.operands = [0]
@@ -76,7 +76,13 @@ class _Loop:
         self.states = states - len(gone)
         parameters = [o.param(index=n, type=body.inputs[i].type) for n, i in enumerate(self.operands)]
         places = {body.inputs[i]: parameters[n] for n, i in enumerate(self.operands)}
-        self.body = Graph(parameters, substitute(inside.outputs, places))
+        self.body = Graph(parameters, substitute(inside.outputs, places), built_as=part_of(body, self.operands))
+
+
+def part_of(body: Graph, inputs: Sequence[int]) -> list[Node]:
+    """``built_as`` of a body with some of its inputs."""
+    built = body.built_as
+    return [*[built[i] for i in inputs], *built[len(body.inputs) :]] if built else []
 
 
 def _in_places(outputs: Sequence[Node], kept: Sequence[int], all_outputs: Sequence[Node]) -> list[Node]:
@@ -98,11 +104,11 @@ def _needed(body: Graph, split: int, states: int, read: set[int]) -> list[int]:
 
 
 def _trimmed(order: Sequence[Node], roots: Sequence[Node], record: Record) -> tuple[set[Node], dict[Node, _Loop]]:
-    """The nodes that are needed, and what is left of the scans among them; users before inputs: one may be all that reads another."""
+    """The nodes that are needed, and what is left of the scans among them."""
     alive = set(roots)
     read: dict[Node, set[int]] = {}
     found: dict[Node, _Loop] = {}
-    for node in reversed(order):
+    for node in reversed(order):  # users first: a loop may be all that reads a result of another
         if node not in alive:
             continue
         if node.op is o.item and node.inputs[0].op is o.scan:

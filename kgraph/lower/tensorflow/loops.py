@@ -18,7 +18,7 @@ raw = tf.raw_ops
 
 def scan(
     node: Node, evaluate: Callable[..., list[Any]], book: Book, values: Sequence[Any], known: set[Node]
-) -> list[Any]:
+) -> list[Any]:  # fmt: skip
     """The results of a scan.
 
     Args:
@@ -29,19 +29,22 @@ def scan(
     loose = any(i in known for i in node.inputs)
     body: Graph = node.attr("body")
     sequences, states, reverse = node.attr("sequences"), node.attr("states"), node.attr("reverse")
+    split = 1 + sequences
     count = tf.cast(values[0], "int32")
-    inputs, captures = list(values[1 : 1 + sequences]), values[1 + sequences + states :]
-    initial = [_typed(x, i.type, book) for x, i in zip(values[1 + sequences :], node.inputs[1 + sequences :], strict=True)][:states]
+    inputs, captures = list(values[1:split]), values[split + states :]
+    held = [i.type for i in node.inputs[split : split + states]]
+    initial = [_typed(x, type, book) for x, type in zip(values[split:], held, strict=False)]
     if loose:
         for place, x in enumerate(inputs):
-            inputs[place] = require(x, tf.equal(tf.shape(x)[0], count), "length", tf.shape(x, "int64")[0], tf.cast(count, "int64"))
+            size = tf.shape(x, "int64")[0]
+            inputs[place] = require(x, tf.equal(size, tf.cast(count, "int64")), "length", size, tf.cast(count, "int64"))
     types = [root.type for root in body.outputs[states:]]
     stacks = [
         raw.TensorListReserve(element_shape=_entries(type), num_elements=count, element_dtype=type.dtype) for type in types
     ]
     given = loose_parameters(node, body, known)
     strange = sized_by_values(toposort(body.outputs, stop=body.inputs), given)
-    checked = [i for i in range(states) if not node.inputs[1 + sequences + i].type.is_static and (loose or body.outputs[i] in strange)]
+    checked = [i for i, type in enumerate(held) if not type.is_static and (loose or body.outputs[i] in strange)]
     flags = book.flags
 
     def step(at: Any, held: list[Any], lists: list[Any], *row: Any) -> tuple[Any, ...]:
@@ -53,7 +56,7 @@ def scan(
             for i in checked:
                 sizes = [tf.shape(x, "int64") for x in (news[i], initial[i])]
                 news[i] = require(news[i], tf.reduce_all(tf.equal(*sizes)), "state", i)
-            news = [tf.identity(_typed(x, i.type, book)) for x, i in zip(news, node.inputs[1 + sequences :], strict=False)]
+            news = [tf.identity(_typed(x, type, book)) for x, type in zip(news, held, strict=True)]
             lists = [
                 raw.TensorListSetItem(input_handle=handle, index=at, item=y)
                 for handle, y in zip(lists, results[states:], strict=True)
@@ -63,9 +66,11 @@ def scan(
             book.flags = flags
         return at - 1 if reverse else at + 1, news, lists, *row
 
-    start = (count - 1 if reverse else tf.constant(0), initial, stacks, *([] if flags is None else [failed([])]))
-    shapes = [tf.TensorShape(i.type.shape) for i in node.inputs[1 + sequences : 1 + sequences + states]]
-    invariants = (tf.TensorShape([]), shapes, [tf.TensorShape([])] * len(stacks), *([] if flags is None else [tf.TensorShape(None)]))
+    scalar = tf.TensorShape([])
+    start: tuple[Any, ...] = (count - 1 if reverse else tf.constant(0), initial, stacks)
+    invariants: tuple[Any, ...] = (scalar, [tf.TensorShape(type.shape) for type in held], [scalar] * len(stacks))
+    if flags is not None:
+        start, invariants = (*start, failed([])), (*invariants, tf.TensorShape(None))
     _, finals, lists, *row = tf.while_loop(
         lambda at, *rest: at >= 0 if reverse else at < count, step, start, invariants, parallel_iterations=1
     )
@@ -96,5 +101,3 @@ def _typed(x: Any, type: TensorType, book: Book) -> Any:
         return tf.ensure_shape(x, type.shape)
     x.set_shape(type.shape)
     return x
-
-

@@ -206,7 +206,8 @@ class _Building:
                 book.flags = None if flags is None else []
                 body: Graph = node.attr(name)
                 try:
-                    results = [tf.identity(value) for value in self.evaluate(body, captures, name, loose_parameters(node, body, loose))]
+                    values = self.evaluate(body, captures, name, loose_parameters(node, body, loose))
+                    results = [tf.identity(value) for value in values]
                     return results if book.flags is None else [*results, failed(book.flags)]
                 finally:
                     book.flags = flags

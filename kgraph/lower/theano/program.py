@@ -53,7 +53,15 @@ class TheanoProgram:
         self._space = self._values(len(fed))
         self.call = self._caller(len(fed), len(graph.outputs))
 
-    def _compile(self, graph: Graph, storages: Mapping[Node, Any], given: Mapping[Node, Any], keep: bool, c_code: bool, known: Iterable[Node]) -> Any:
+    def _compile(
+        self,
+        graph: Graph,
+        storages: Mapping[Node, Any],
+        given: Mapping[Node, Any],
+        keep: bool,
+        c_code: bool,
+        known: Iterable[Node],
+    ) -> Any:
         builder = self._builder
         roots = builder.build(graph, known)
         inputs = [In(variable, borrow=True) for variable in given.values()]

@@ -127,7 +127,10 @@ def test_every_rewrite_is_on_record(name: str, sample: Sample) -> None:
         after, before = rewrite.after.type, rewrite.before.type
         if is_tuple(before) and not is_tuple(after):  # of an op with several results the first one is told
             before = before.items[0]
-        assert refines(after, before)
+        if rewrite.by == "loops":
+            assert set(after.items) <= set(before.items)
+        else:
+            assert refines(after, before)
         line = re.escape(f"{rewrite.before.op.name} -> {rewrite.after.op.name}, at {rewrite.before.origin}")
         assert re.fullmatch(f"{rewrite.by}: {rewrite.rule}: {line}", str(rewrite))
     # A node that is new is told of, or is one of the others over other operands (a parameter, for one, in a body).

@@ -67,6 +67,10 @@ class _Loop:
             body = Graph(body.inputs, _in_places(inside.outputs, kept, body.outputs), built_as=body.built_as)
         self.results = kept
         gone = {split + j for j in range(states) if j not in kept}
+        sequences = body.inputs[1:split]
+        if kept[-1] >= states and used.isdisjoint(sequences):
+            # The types of stacks have the number of steps from the sequences.
+            used.update([p for p, x in zip(sequences, node.inputs[1:], strict=False) if x.type.shape[0] is not None][:1])
         self.operands = [0]
         for i, parameter in enumerate(body.inputs[1:], 1):
             is_state = split <= i < split + states

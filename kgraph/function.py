@@ -302,7 +302,7 @@ class Function:
             path = program.locate(error.__traceback__)
         if not path:
             return self._placed(error) if isinstance(error, KGraphError) else error
-        node = self._node_at(path, now)
+        node, origin = self._node_at(path, now)
         kind: type[KGraphError] = ShapeError if isinstance(error, ValueError) else GraphError
         message = str(error) if not isinstance(error, KGraphError) else error.message
         if isinstance(error, IndexError):
@@ -313,13 +313,13 @@ class Function:
             message = f"{type(error).__name__}: {error}"
         hint = "the indices of an axis of size n go from -n to n - 1" if kind is IndexOutOfRange else None
         explained = type(error)(message, hint=error.hint) if isinstance(error, KGraphError) else kind(message, hint=hint)
-        return node.op.explained(explained, node.inputs, node.origin)
+        return node.op.explained(explained, node.inputs, origin)
 
     def _placed(self, error: KGraphError) -> KGraphError:
         return error.at("function call", (), f"{self._made} (the function)")
 
-    def _node_at(self, path: Sequence[tuple[str, int]], now: int) -> Node:
-        """The node of this function at a place in the program, which may have been compiled for another one like it.
+    def _node_at(self, path: Sequence[tuple[str, int]], now: int) -> tuple[Node, Origin]:
+        """The node of this function at a place in the program, which may have been compiled for another one like it; its line.
 
         Functions share bodies that are equal, with the lines of one of them. So the node of a body is taken back to where it
         was built, over what the body is given.
@@ -327,12 +327,17 @@ class Function:
         record = Record()  # holds on to what is sunk: nodes with this function's own lines
         graph, _ = self._closed(now, self._listing(), self.engine, record)
         node = toposort(graph.roots, stop=graph.inputs)[path[0][1]]
+        twin = node  # the same over what the user has built it over, which in a body has the user's line
         for attr, number in path[1:]:
             body: Graph = node.attr(attr)
-            given = node.inputs[len(node.inputs) - len(body.inputs) :]
             inside = toposort(body.roots, stop=body.inputs)[number]
+            count = len(node.inputs) - len(body.inputs)
+            looped = node.op is o.scan
+            given = o.first_step(node) if looped else node.inputs[count:]
+            over = body.built_as[: len(body.inputs)] if looped else twin.inputs[count:]
+            (twin,) = substitute([inside], dict(zip(body.inputs, over, strict=False)))
             (node,) = substitute([inside], dict(zip(body.inputs, given, strict=True)))
-        return node
+        return node, twin.origin
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = (self.graph, self._fed_phase, self._shown, self._names, self._single, self._made)

@@ -795,7 +795,7 @@ def test_an_unknown_pass_is_refused(wrong: Any) -> None:
         K.function([], [], optimize=wrong)
     assert str(caught.value).startswith("function: ")
     assert "hint: " in str(caught.value)
-    assert "fold, sink" in str(caught.value)
+    assert "fold, loops, sink" in str(caught.value)
 
 
 def test_the_engine_is_the_one_named_or_the_one_set_when_it_is_first_needed(engine: str) -> None:

@@ -65,6 +65,7 @@ from kgraph.backend.random import (
     set_seed,
 )  # fmt: skip
 from kgraph.backend.reduce import all, any, argmax, argmin, cumprod, cumsum, logsumexp, max, mean, min, prod, std, sum, var
+from kgraph.backend.rnn import foldl, foldr, map_fn, rnn
 from kgraph.backend.shape import (
     arange,
     batch_flatten,
@@ -145,19 +146,20 @@ __all__ = [
     "bias_add", "binary_crossentropy", "cast", "cast_to_floatx", "categorical_crossentropy", "clear_session", "clip",
     "concatenate", "conv1d", "conv2d", "conv3d", "cos", "count_params", "ctc_batch_cost", "ctc_decode",
     "ctc_label_dense_to_sparse", "cumprod", "cumsum", "deconv2d", "dot", "dropout", "dtype", "elu", "epsilon", "equal", "eval",
-    "exp", "expand_dims", "eye", "flatten", "floatx", "function", "gather", "get_session", "get_uid", "get_value",
-    "get_variable_shape", "gradients", "greater", "greater_equal", "hard_sigmoid", "identity", "image_dim_ordering",
-    "in_test_phase", "in_top_k", "in_train_phase", "int_shape", "is_keras_tensor", "is_sparse", "l2_normalize",
-    "learning_phase", "legacy_weight_ordering", "lesser", "lesser_equal", "log", "logsumexp", "manual_variable_initialization",
-    "max", "maximum", "mean", "min", "minimum", "moving_average_update", "name_scope", "ndim", "normalize_batch_in_training",
-    "not_equal", "one_hot", "ones", "ones_like", "pattern_broadcast", "permute_dimensions", "placeholder", "pool2d", "pool3d",
-    "pow", "print_tensor", "prod", "random_binomial", "random_normal", "random_normal_variable", "random_uniform",
-    "random_uniform_variable", "relu", "repeat", "repeat_elements", "reshape", "resize_images", "resize_volumes", "reverse",
-    "round", "separable_conv2d", "set_backend", "set_epsilon", "set_floatx", "set_image_dim_ordering", "set_learning_phase",
-    "set_legacy_weight_ordering", "set_seed", "set_session", "set_value", "shape", "sigmoid", "sign", "sin", "softmax",
-    "softplus", "softsign", "sparse_categorical_crossentropy", "spatial_2d_padding", "spatial_3d_padding", "sqrt", "square",
-    "squeeze", "stack", "std", "stop_gradient", "sum", "switch", "tanh", "temporal_padding", "tile", "to_dense", "transpose",
-    "update", "update_add", "update_sub", "var", "variable", "zeros", "zeros_like",
+    "exp", "expand_dims", "eye", "flatten", "floatx", "foldl", "foldr", "function", "gather", "get_session", "get_uid",
+    "get_value", "get_variable_shape", "gradients", "greater", "greater_equal", "hard_sigmoid", "identity",
+    "image_dim_ordering", "in_test_phase", "in_top_k", "in_train_phase", "int_shape", "is_keras_tensor", "is_sparse",
+    "l2_normalize", "learning_phase", "legacy_weight_ordering", "lesser", "lesser_equal", "log", "logsumexp",
+    "manual_variable_initialization", "map_fn", "max", "maximum", "mean", "min", "minimum", "moving_average_update",
+    "name_scope", "ndim", "normalize_batch_in_training", "not_equal", "one_hot", "ones", "ones_like", "pattern_broadcast",
+    "permute_dimensions", "placeholder", "pool2d", "pool3d", "pow", "print_tensor", "prod", "random_binomial", "random_normal",
+    "random_normal_variable", "random_uniform", "random_uniform_variable", "relu", "repeat", "repeat_elements", "reshape",
+    "resize_images", "resize_volumes", "reverse", "rnn", "round", "separable_conv2d", "set_backend", "set_epsilon",
+    "set_floatx", "set_image_dim_ordering", "set_learning_phase", "set_legacy_weight_ordering", "set_seed", "set_session",
+    "set_value", "shape", "sigmoid", "sign", "sin", "softmax", "softplus", "softsign", "sparse_categorical_crossentropy",
+    "spatial_2d_padding", "spatial_3d_padding", "sqrt", "square", "squeeze", "stack", "std", "stop_gradient", "sum", "switch",
+    "tanh", "temporal_padding", "tile", "to_dense", "transpose", "update", "update_add", "update_sub", "var", "variable",
+    "zeros", "zeros_like",
 ]  # fmt: skip
 
 #: Names of Keras 1.x that are read, and follow the settings.

@@ -46,7 +46,8 @@ def trace(
     outputs = tuple(build(*given))
     order = toposort(outputs)
     inside = reachable(order, [*given, *(node for node in order if _belongs(node, birth))])
-    return close(outputs, [node for node in order if node in inside], given)
+    body, captures = close(outputs, [node for node in order if node in inside], given)
+    return Graph(body.inputs, body.outputs, built_as=[*given, *captures, *outputs]), captures
 
 
 def _belongs(node: Node, birth: int) -> bool:

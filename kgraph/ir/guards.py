@@ -97,4 +97,7 @@ def guards(order: Sequence[Node], roots: Iterable[Node]) -> dict[Node, Guard | N
             if position and node.op.name == "switch":
                 need = enter(guard, node.inputs[0], position == 1)
             found[i] = meet(found[i], need) if i in found else need
+    for node in order:
+        if node.op.name == "item" and node in found:
+            found[node] = found[node.inputs[0]]  # a tuple is not handed into a side as one value
     return found if any(guard is not None for guard in found.values()) else {}

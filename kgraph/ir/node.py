@@ -168,14 +168,22 @@ class Graph:
       inputs: nodes that stand for the values given. In a body they are its parameters, by position.
       outputs: nodes.
       updates: pairs (variable, new value), carried out together after every read.
+      built_as: of the body of a loop: a node for each of its inputs, over which its user has built it, then nodes built so.
+        Equal bodies share their nodes, and so the lines where these come from; those built here have the lines of one loop.
 
     Equal graphs, of the same nodes, compare equal and hash alike.
     """
 
-    __slots__ = ("inputs", "outputs", "updates", "_hash")
+    __slots__ = ("inputs", "outputs", "updates", "built_as", "_hash")
 
-    def __init__(self, inputs: Iterable[Node], outputs: Iterable[Node], updates: Iterable[tuple[Node, Node]] = ()):
-        self.inputs = tuple(inputs)
+    def __init__(
+        self,
+        inputs: Iterable[Node],
+        outputs: Iterable[Node],
+        updates: Iterable[tuple[Node, Node]] = (),
+        built_as: Sequence[Node] = (),
+    ):
+        self.inputs, self.built_as = tuple(inputs), tuple(built_as)
         self.outputs = tuple(outputs)
         self.updates = tuple((variable, value) for variable, value in updates)
         self._hash = hash((self.inputs, self.outputs, self.updates))
@@ -189,7 +197,7 @@ class Graph:
         """The same graph with other nodes in the place of its `roots`."""
         count = len(self.outputs)
         pairs = zip((variable for variable, _ in self.updates), roots[count:], strict=True)
-        return Graph(self.inputs, roots[:count], pairs)
+        return Graph(self.inputs, roots[:count], pairs, self.built_as)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Graph) and (self.inputs, self.outputs, self.updates) == (

@@ -35,13 +35,14 @@ class Op:
       broadcasts: operands are stretched against one another, so that their unknown sizes have to agree at run time.
       sized: the attr whose None entries are filled in, in order, from the last inputs (integer scalars).
       effect: has an effect besides its result (printing): never folded away while its result is needed.
-      bodies: the attrs that hold closed bodies; their parameters are the last inputs.
+      bodies: the attrs that hold closed bodies.
+      given: ``(*types, **attrs) -> types`` of the parameters of its bodies; None where these are its last inputs.
       source: has no inputs and no value of its own: it is bound when the program runs.
     """
 
     __slots__ = (
         "name", "type_rule", "numpy", "vjp", "expand", "doc", "broadcasts", "sized", "effect", "source", "bodies",
-        "attr_names", "input_names", "rest_name",
+        "given", "attr_names", "input_names", "rest_name",
     )  # fmt: skip
 
     def __init__(
@@ -58,9 +59,11 @@ class Op:
         effect: bool = False,
         source: bool = False,
         bodies: tuple[str, ...] = (),
+        given: Callable[..., tuple[TensorType, ...]] | None = None,
     ):
         self.name, self.type_rule, self.numpy, self.vjp, self.expand, self.doc = name, type_rule, numpy, vjp, expand, doc
         self.broadcasts, self.sized, self.effect, self.source, self.bodies = broadcasts, sized, effect, source, bodies
+        self.given = given
         parameters = inspect.signature(type_rule).parameters.values()
         self.attr_names = tuple(sorted(p.name for p in parameters if p.kind is p.KEYWORD_ONLY))
         self.input_names = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)

@@ -6,7 +6,7 @@ have refused while the graph was built, they refuse now. Two unknown sizes that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,8 +14,9 @@ import numpy as np
 
 import kgraph.ir.ops as o
 from kgraph.errors import KGraphError, ShapeError
-from kgraph.ir.node import Node
-from kgraph.ir.types import Shape, TensorType, is_tuple, numpy_dtype
+from kgraph.ir.node import Graph, Node
+from kgraph.ir.traverse import substitute, toposort
+from kgraph.ir.types import Shape, TensorType, TupleType, is_tuple, numpy_dtype
 from kgraph.quiet import quietly
 
 
@@ -24,31 +25,76 @@ class SizeCheck:
 
     Args:
       order: its nodes, inputs before users.
+      owner: the loop, if the graph is the body of one.
 
     Attributes:
       needed: False if every size is known: then there is nothing to check.
     """
 
-    def __init__(self, order: Sequence[Node]):
+    def __init__(self, order: Sequence[Node], owner: Node | None = None):
         # Only what an unknown size can reach is gone through again.
         self.loose = [node for node in order if node.inputs and not _settled(node)]
         self.needed = bool(self.loose)
         self.order = order
+        self._owner = owner
+        self._loops = {node: SizeCheck(_inside(node.attr("body")), node) for node in self.loose if node.op is o.scan}
 
     @quietly
     def __call__(self, given: Mapping[Node, Shape]) -> None:
         """Raises ShapeError, naming operands and line, where the sizes given do not go together."""
-        types: dict[Node, Any] = {node: node.type.with_shape(shape) for node, shape in given.items()}
-        values: dict[Node, Any] = {}
+        self._run({node: node.type.with_shape(shape) for node, shape in given.items()}, {})
+
+    def _run(self, types: dict[Node, Any], values: dict[Node, Any]) -> None:
+        """Fills in the types and, where they follow from sizes, the values of the nodes."""
         for node in self.loose:
             inputs = [types.get(i, i.type) for i in node.inputs]
             try:
+                if node.op is o.scan:
+                    types[node] = self._real_loop(node, inputs, values)
+                    continue
                 types[node] = found = _real_type(node, inputs, values)
                 if node.op.broadcasts:
                     _check_equal(node, inputs, found)
             except KGraphError as error:
-                raise node.op.explained(error, node.inputs, node.origin, types) from None
+                raise self._explained(error, node, types) from None
             _note_value(node, inputs, values)
+
+    def _explained(self, error: KGraphError, node: Node, types: Mapping[Node, Any]) -> KGraphError:
+        """The error with the operands, those of a loop as they are outside of it."""
+        inputs: Sequence[Node] = node.inputs
+        origin = node.origin
+        if self._owner is not None:
+            origin = o.as_built(self._owner, node).origin
+            outside = dict(zip(self._owner.attr("body").inputs, o.first_step(self._owner), strict=True))
+            inputs = substitute(inputs, outside)
+            types = {shown: types.get(i, i.type) for shown, i in zip(inputs, node.inputs, strict=True)}
+        return node.op.explained(error, inputs, origin, types)
+
+    def _real_loop(self, node: Node, inputs: Sequence[TensorType], values: Mapping[Node, Any]) -> TupleType:
+        """The type of a loop over operands of real sizes. Its states keep theirs, so that one step stands for all."""
+        attrs = dict(node.attrs)
+        body, sequences, states = attrs["body"], attrs["sequences"], attrs["states"]
+        given = dict(zip(body.inputs, node.op.given(*inputs, **attrs), strict=True))  # type: ignore[misc]
+        first = 1 + sequences + states  # no value of a sequence or a state is the same in every step
+        captured = zip(body.inputs[first:], node.inputs[first:], strict=True)
+        known = {p: value for p, i in captured if (value := _known_value(i, values)) is not None}
+        steps = _known_value(node.inputs[0], values)
+        lengths = [x.shape[0] for x in inputs[1 : 1 + sequences]]
+        if steps is not None:
+            o.check_length(int(steps), *[size for size in lengths if size is not None])
+        elif known_lengths := [size for size in lengths if size is not None]:
+            o.check_length(*known_lengths)
+        self._loops[node]._run(given, known)
+        results = [given.get(root, root.type) for root in body.outputs]
+        initial = inputs[1 + sequences : first]
+        for number, (new, old) in enumerate(zip(results, initial, strict=False)):
+            o.check_state(number, new, old)
+        count = next((size for size in lengths if size is not None), None if steps is None else int(steps))
+        return TupleType((*initial, *[y.with_shape((count, *y.shape)) for y in results[states:]]))
+
+
+def _inside(body: Graph) -> list[Node]:
+    return toposort(body.outputs, stop=body.inputs)
 
 
 def _settled(node: Node) -> bool:
@@ -125,10 +171,20 @@ def sizes_meet(node: Node) -> bool:
     return len(node.inputs) > 1 and (op.broadcasts or (op.sized is None and not op.bodies))
 
 
-def sized_by_values(order: Sequence[Node]) -> set[Node]:
-    """The nodes with a size that no `SizeCheck` knows: it is computed from values, not from sizes. The program checks these."""
+def loose_parameters(node: Node, body: Graph, loose: Iterable[Node]) -> set[Node]:
+    """The parameters of a body that the node with the body gives a value sized by values."""
+    given = node.inputs[len(node.inputs) - len(body.inputs) :]
+    return {p for p, i in zip(body.inputs, given, strict=True) if i in loose}
+
+
+def sized_by_values(order: Sequence[Node], loose: Iterable[Node] = ()) -> set[Node]:
+    """The nodes with a size that no `SizeCheck` knows: it is computed from values, not from sizes. The program checks these.
+
+    Args:
+      loose: nodes of which this is known.
+    """
     from_sizes: set[Node] = set()  # nodes whose values follow from sizes alone
-    found: set[Node] = set()
+    found = set(loose)
     for node in order:
         if (
             node.op is o.constant
@@ -140,6 +196,15 @@ def sized_by_values(order: Sequence[Node]) -> set[Node]:
             continue
         holes = node.attr(node.op.sized).count(None) if node.op.sized else 0
         sizes = node.inputs[len(node.inputs) - holes :] if holes else ()
-        if any(i in found for i in node.inputs) or any(size not in from_sizes for size in sizes):
+        bodies: list[Graph] = [node.attr(name) for name in node.op.bodies]
+        if (
+            any(i in found for i in node.inputs)
+            or any(size not in from_sizes for size in sizes)
+            or any(not inside.isdisjoint(body.outputs) for body in bodies for inside in [_sized_inside(node, body, found)])
+        ):
             found.add(node)
     return found
+
+
+def _sized_inside(node: Node, body: Graph, loose: Iterable[Node]) -> set[Node]:
+    return sized_by_values(_inside(body), loose_parameters(node, body, loose))

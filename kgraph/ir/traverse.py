@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kgraph.ir.node import Graph, Node
 from kgraph.ir.origin import building
+from kgraph.ir.types import TensorType
 
 
 def toposort(outputs: Iterable[Node], stop: Iterable[Node] = ()) -> list[Node]:
@@ -81,22 +82,25 @@ def rebuilt(node: Node, inputs: tuple[Node, ...], change: Callable[[Graph], Grap
     try:
         attrs = node.attrs
         if node.op.bodies:
+            types = tuple([i.type for i in inputs])
+            given = types if node.op.given is None else node.op.given(*types, **dict(attrs))
             attrs = tuple(
-                [(name, _body_over(value, inputs, change) if name in node.op.bodies else value) for name, value in attrs]
+                [(name, _body_over(value, given, change) if name in node.op.bodies else value) for name, value in attrs]
             )
         return node if inputs == node.inputs and attrs == node.attrs else node.op.apply(inputs, attrs)
     finally:
         building.origin = before
 
 
-def _body_over(body: Graph, inputs: tuple[Node, ...], change: Callable[[Graph], Graph] | None) -> Graph:
-    """A body for parameters of the types of the last inputs, which may be known more precisely than its own were."""
-    given = inputs[len(inputs) - len(body.inputs) :]
-    if any(parameter.type is not value.type for parameter, value in zip(body.inputs, given, strict=True)):
+def _body_over(body: Graph, types: Sequence[TensorType], change: Callable[[Graph], Graph] | None) -> Graph:
+    """A body for parameters of the last of some types, which may be known more precisely than its own were."""
+    given = types[len(types) - len(body.inputs) :]
+    if any(parameter.type is not type for parameter, type in zip(body.inputs, given, strict=True)):
         parameters = [
-            p.op.apply((), (("index", i), ("type", v.type))) for i, (p, v) in enumerate(zip(body.inputs, given, strict=True))
+            p.op.apply((), (("index", i), ("type", type))) for i, (p, type) in enumerate(zip(body.inputs, given, strict=True))
         ]
-        body = Graph(parameters, substitute(body.outputs, dict(zip(body.inputs, parameters, strict=True))))
+        outputs = substitute(body.outputs, dict(zip(body.inputs, parameters, strict=True)))
+        body = Graph(parameters, outputs, built_as=body.built_as)
     return body if change is None else change(body)
 
 

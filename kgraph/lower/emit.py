@@ -6,7 +6,7 @@ statements, with names of their own, so that repeated parts of a graph have the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from types import CodeType, TracebackType
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import kgraph.ir.ops as o
 from kgraph.ir.node import Attrs, Constant, Graph, Node
 from kgraph.ir.op import Op
-from kgraph.ir.sizes import sized_by_values, sizes_meet, unequal
+from kgraph.ir.sizes import loose_parameters, sized_by_values, sizes_meet, unequal
 from kgraph.ir.traverse import toposort
 from kgraph.ir.types import FLOATS, TensorType
 from kgraph.quiet import quietly
@@ -82,25 +82,31 @@ class NumpyProgram:
     Args:
       quiet: without NumPy's warnings: NaN and infinity are values like any other here. The bodies of a program are called
         within its own quiet.
+      handed_on: the results are those of a step, which may be in the memory of its operands: the loop copies what it keeps.
+      loose: inputs whose sizes are computed from values.
 
     Attributes:
       source: its text.
       call: the function itself.
     """
 
-    def __init__(self, graph: Graph, quiet: bool = True):
-        plan = _Plan(graph)
+    def __init__(self, graph: Graph, quiet: bool = True, handed_on: bool = False, loose: Iterable[Node] = ()):
+        plan = _Plan(graph, handed_on, loose)
         bodies = {
-            (number, name): NumpyProgram(node.attr(name), quiet=False)
+            (number, name): NumpyProgram(
+                body, quiet=False, handed_on=node.op is o.scan, loose=loose_parameters(node, body, plan.loose)
+            )
             for number, node in enumerate(plan.order)
             if node not in plan.given
             for name in node.op.bodies
+            for body in [node.attr(name)]
         }
         count = len(plan.order)
         self._bodies = bodies
         self._chunks = [_Chunk(plan, bodies, start, start + CHUNK) for start in range(0, max(count, 1), CHUNK)]
         call = self._chunks[0].function if count <= CHUNK else _driver(plan, self._chunks)
-        self.call = quietly(call) if quiet else call
+        self.call: Any = quietly(call) if quiet else call
+        self.call.types = [root.type for root in graph.roots]
         for chunk in self._chunks:
             chunk.forget()
         self.source: str = "\n\n".join([chunk.text for chunk in self._chunks] + [body.source for body in bodies.values()])
@@ -133,15 +139,15 @@ class NumpyProgram:
 class _Plan:
     """What holds for the whole graph: who reads what last, who owns which memory, what needs no statement."""
 
-    def __init__(self, graph: Graph):
-        self.graph = graph
+    def __init__(self, graph: Graph, handed_on: bool, loose: Iterable[Node]):
+        self.graph, self.handed_on = graph, handed_on
         self.order = toposort(graph.roots, stop=graph.inputs)
         self.given = set(graph.inputs)
         self.number = {node: number for number, node in enumerate(self.order)}
         self.number.update(dict.fromkeys(graph.inputs, -1))
         self.stands_for = self._resolve()
         self.owners = self._own()
-        self.loose = sized_by_values(self.order)
+        self.loose = sized_by_values(self.order, loose)
         self.counts = self._counts()
         # The number of the last node that reads a value, and of the last that reads the memory of an owner, in whatever
         # value. What has results to give is read after all nodes.
@@ -195,7 +201,9 @@ class _Plan:
         for node in self.order:
             if node in self.given or node in self.stands_for:
                 continue
-            if node.op is o.constant or _makes_own(node):
+            if node.op is o.scan:
+                found[node] = ()  # its results are arrays of their own, each
+            elif node.op is o.constant or _makes_own(node):
                 found[node] = (node,) if node.ndim else ()
             else:
                 found[node] = tuple(dict.fromkeys(owner for i in node.inputs for owner in found[self.value(i)]))
@@ -231,6 +239,8 @@ def _makes_own(node: Node) -> bool:
     """Whether the result is never in the memory of an operand."""
     if node.op is o.cast:
         return node.dtype != node.inputs[0].dtype
+    if node.op is o.item and node.inputs[0].op is o.scan:
+        return True
     return node.op in _FRESH or isinstance(node.op.numpy, np.ufunc)
 
 
@@ -331,7 +341,12 @@ class _Chunk:
                 body = self._fix(self.bodies[number, name].call)
                 lines += [f"{word}:", f"    {target} = {body}({', '.join(operands[1:])})"]
         else:
-            expression = self._expression(number, node, operands)
+            if node.op is o.scan:
+                keywords = ", ".join(f"{name}={node.attr(name)}" for name in ("sequences", "states", "reverse"))
+                body = self._fix(self.bodies[number, "body"].call)
+                expression = f"{self._function(o.scan)}({', '.join(operands)}, body={body}, {keywords})"
+            else:
+                expression = self._expression(number, node, operands)
             target = self._target(node, dying)
             lines.append(f"{target} = {expression}")
         dead = [self.names.pop(value) for value in dying]
@@ -399,6 +414,7 @@ class _Chunk:
             )
             stretched = root is not value and not _fits(value, root)
             taken.update(owners)
+            own = own or self.plan.handed_on
             found.append(self._name(value) if own and not stretched else f"array({self._name(value)})")
         return found
 

@@ -34,7 +34,7 @@ class Engine:
     Args:
       name: what `K.function(engine=...)` and the configuration call it.
       rules: op -> ``(*values, **attrs) -> value``. An op without a rule is expanded before. Rules of ops with bodies get them
-        as functions.
+        as functions, which have the types of their results as ``types``.
       compile: what to make of the Python function that evaluates a whole graph by the rules (``jax.jit``), whose values nobody
         writes to; None leaves the function, and copies its results.
       to_host: storage or result -> NumPy array.
@@ -119,6 +119,7 @@ def evaluator(graph: Graph, rules: Rules) -> Program:
             found.append(rule(*[found[i] for i in operands], **attrs))
         return tuple([found[i] for i in results])
 
+    evaluate.types = [root.type for root in graph.roots]  # type: ignore[attr-defined]
     return evaluate
 
 

@@ -11,7 +11,7 @@ import pytest
 from kgraph import backend as K
 from tests.kcases import KCASES
 
-# Those of the Keras 1.x page and of Keras 1.2.2. What is for loops and for CTC, and more for images, comes later.
+# Those of the Keras 1.x page and of Keras 1.2.2.
 SIGNATURES = [
     "",
     "    abs(x)",
@@ -57,6 +57,8 @@ SIGNATURES = [
     "    eye(size, dtype=None, name=None)",
     "    flatten(x)",
     "    floatx()",
+    "    foldl(fn, elems, initializer=None, name=None)",
+    "    foldr(fn, elems, initializer=None, name=None)",
     "    function(inputs, outputs, updates=[], **kwargs)",
     "    gather(reference, indices)",
     "    get_session()",
@@ -81,6 +83,7 @@ SIGNATURES = [
     "    lesser_equal(x, y)",
     "    log(x)",
     "    manual_variable_initialization(value)",
+    "    map_fn(fn, elems, name=None)",
     "    max(x, axis=None, keepdims=False)",
     "    maximum(x, y)",
     "    mean(x, axis=None, keepdims=False)",
@@ -113,6 +116,7 @@ SIGNATURES = [
     "    resize_images(X, height_factor, width_factor, dim_ordering)",
     "    resize_volumes(X, depth_factor, height_factor, width_factor, dim_ordering)",
     "    reverse(x, axes)",
+    "    rnn(step_function, inputs, initial_states, go_backwards=False, mask=None, constants=None, unroll=False, input_length=None)",
     "    round(x)",
     "    separable_conv2d(x, depthwise_kernel, pointwise_kernel, strides=(1, 1), border_mode='valid', dim_ordering='default')",
     "    set_epsilon(e)",

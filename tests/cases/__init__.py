@@ -1,11 +1,11 @@
 """The table of ops: a row per op and per behaviour worth keeping. Every engine runs every row."""
 
-from tests.cases import control, conv, ctc, elementwise, index, linalg, nn, pad, random, reduce, shape
+from tests.cases import control, conv, ctc, elementwise, index, linalg, nn, pad, random, reduce, scan, shape
 from tests.cases.base import Case
 
 CASES: list[Case] = [
     row
-    for family in (elementwise, reduce, shape, pad, index, linalg, nn, conv, ctc, random, control)
+    for family in (elementwise, reduce, shape, pad, index, linalg, nn, conv, ctc, random, control, scan)
     for row in family.ROWS
 ]  # fmt: skip
 

@@ -17,7 +17,7 @@ import kgraph.ir.ops as o
 from kgraph.ir.node import Graph, Identity, Node
 from kgraph.ir.op import Op
 from kgraph.ir.traverse import toposort
-from kgraph.ir.types import DTYPES, INTEGERS, is_tuple
+from kgraph.ir.types import DTYPES, INTEGERS, TensorType, is_tuple
 
 Array = np.ndarray[Any, Any]
 LARGEST, DEEPEST = 48, 2  # elements of a value; bodies within bodies
@@ -44,9 +44,22 @@ def _meaning(node: Node, values: Sequence[Any]) -> Any:
         return tuple(compute(body.outputs, dict(zip(body.inputs, values[1:], strict=True))))
     if node.op is o.print_:
         return values[0]
+    if node.op is o.scan:
+        return _looped(node, values)
     assert node.op.numpy is not None
     made = node.op.numpy(*values, **dict(node.attrs))
     return made if is_tuple(node.type) else np.asarray(made)
+
+
+def _looped(node: Node, values: Sequence[Any]) -> Any:
+    body, sequences, states = node.attr("body"), node.attr("sequences"), node.attr("states")
+    parts = values[1 : 1 + sequences]
+    held, captures = list(values[1 + sequences : 1 + sequences + states]), values[1 + sequences + states :]
+    found: dict[int, Any] = {}
+    for i in sorted(range(int(values[0])), reverse=node.attr("reverse")):
+        given = [np.array(i, "int32"), *[np.asarray(x[i]) for x in parts], *held, *captures]
+        held[:], found[i] = (results := compute(body.outputs, dict(zip(body.inputs, given, strict=True))))[:states], results[states:]
+    return (*held, *[np.stack(rows) for rows in zip(*[found[i] for i in sorted(found)], strict=True)])
 
 
 # ---------------------------------------------------------------------------------------------------- the pool
@@ -493,6 +506,39 @@ def _cond(p: Pool) -> None:
         p.add(o.item(made, index=i))
 
 
+#: What bodies of loops are made of: a size that is read off the values of one step would be wrong in the next.
+LOOPED = (
+    "sin", "cos", "tanh", "sigmoid", "softplus", "negative", "add", "subtract", "multiply", "maximum", "minimum", "less", "where",
+    "sum", "transpose", "matmul", "fold_in", "switch", "cond", "scan", "stop_gradient",
+)  # fmt: skip
+
+
+def _scan(p: Pool) -> None:
+    x = p.any(lambda node: node.type.is_float and node.ndim > 0 and p.shape(node)[0] > 0)
+    ops = [name for name in LOOPED if name in p.ops]
+    if p.depth == DEEPEST or x is None or not ops:
+        return
+    floats = [node for node in p.nodes if node.type.is_float]
+    states = [p.one(floats) for _ in range(p.number(0, 2))]
+    captured = [p.one(floats) for _ in range(p.number(0, 2))]
+    captured += [o.cast(node, dtype="float32") for node in p.nodes if node.op is o.learning_phase]
+    captures = list(dict.fromkeys(captured))
+    keys = [p.one(p.keys)] if p.keys else []
+    types = [TensorType("int32", ()), x.type.with_shape(x.type.shape[1:]), *[node.type for node in (*states, *captures, *keys)]]
+    given = [o.param(index=i, type=type) for i, type in enumerate(types)]
+    first = [np.array(0, "int32"), np.asarray(p.value(x)[0]), *[p.value(node) for node in (*states, *captures, *keys)]]
+    inner = Pool(p.random, ops, dict(zip(given, first, strict=True)), given[len(given) - len(keys) :], p.depth + 1)
+    for _ in range(p.number(0, 4)):
+        inner.step()
+    outputs = [inner.one(inner.nodes) for _ in range(p.number(0 if states else 1, 2))]
+    body = Graph(given, [*[inner.same(state) for state in given[2 : 2 + len(states)]], *outputs])
+    known = x.type.shape[0]
+    length = o.size(x, axes=(0,)) if known is None else o.scalar(known, "int32")
+    made = o.looped(length, [x], states, [*captures, *keys], body, bool(p.number(0, 1)))
+    for i in range(len(states) + len(outputs)):
+        p.add(o.item(made, index=i))
+
+
 #: Op name -> what adds a value of it to a pool.
 STEPS: dict[str, Callable[[Pool], Any]] = {
     **{op.name: _unary(op, Pool.floats) for op in (
@@ -525,5 +571,5 @@ STEPS: dict[str, Callable[[Pool], Any]] = {
     "softmax_crossentropy": _softmax_crossentropy, "sigmoid_crossentropy": _sigmoid_crossentropy,
     "conv": _conv, "pool": _pool,
     "random_uniform": _draw(o.random_uniform), "random_normal": _draw(o.random_normal), "fold_in": _fold_in,
-    "switch": _switch, "cond": _cond,
+    "switch": _switch, "cond": _cond, "scan": _scan,
 }  # fmt: skip

@@ -43,7 +43,7 @@ from tests.ir.steps import LARGEST, STEPS, Array, Pool, compute
 #: Settings of a test of random graphs: the same graphs each time.
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
-BRANCHES = ("switch", "cond")
+BRANCHES = ("switch", "cond", "scan")
 DRAWS = ("random_uniform", "random_normal", "fold_in")
 ALL = tuple(name for name in STEPS if name != "print")
 PLAIN = tuple(name for name in ALL if name not in BRANCHES + DRAWS)

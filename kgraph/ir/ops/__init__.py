@@ -16,3 +16,4 @@ from kgraph.ir.ops.pool import *  # noqa: F403
 from kgraph.ir.ops.ctc import *  # noqa: F403
 from kgraph.ir.ops.random import *  # noqa: F403
 from kgraph.ir.ops.control import *  # noqa: F403
+from kgraph.ir.ops.scan import *  # noqa: F403

@@ -9,6 +9,7 @@ from kgraph.ir.node import Graph
 from kgraph.ir.op import Op
 from kgraph.ir.passes.fold import fold
 from kgraph.ir.passes.legalise import legalise
+from kgraph.ir.passes.loops import loops
 from kgraph.ir.passes.record import Record, Rewrite
 from kgraph.ir.passes.sink import sink
 from kgraph.ir.passes.specialise import specialise
@@ -16,9 +17,10 @@ from kgraph.ir.passes.specialise import specialise
 Pass = Callable[[Graph, Record], Graph]
 
 #: Name -> pass, in the order in which they run. specialise comes before them and legalise after: both need to be told
-#: what for. sink decides which side of a branch runs, so that it runs whatever `optimize` says.
-PIPELINE: dict[str, Pass] = {"fold": fold, "sink": sink}
-ALWAYS = ("sink",)
+#: what for. loops takes away what is kept for gradients that nobody asked for, and sink decides which side of a branch runs, so
+#: that they run whatever `optimize` says.
+PIPELINE: dict[str, Pass] = {"fold": fold, "loops": loops, "sink": sink}
+ALWAYS = ("loops", "sink")
 
 
 def chosen(optimize: bool | Iterable[str]) -> tuple[str, ...]:
@@ -69,6 +71,7 @@ __all__ = [
     "chosen",
     "fold",
     "legalise",
+    "loops",
     "run_pipeline",
     "sink",
     "specialise",

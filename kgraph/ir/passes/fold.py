@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 import kgraph.ir.ops as o
+from kgraph.ir.listing import is_large
 from kgraph.ir.node import Graph, Node
 from kgraph.ir.op import Op
 from kgraph.ir.origin import building
+from kgraph.ir.passes.loops import part_of
 from kgraph.ir.passes.record import Record
 from kgraph.ir.traverse import rebuilt, substitute
 from kgraph.ir.types import TensorType
@@ -24,6 +26,8 @@ def fold(graph: Graph, record: Record) -> Graph:
     """Constants in the place of what is known before the program runs."""
 
     def rebuild(node: Node, inputs: tuple[Node, ...]) -> Node:
+        if node.op is o.scan and any(i.op is o.constant for i in inputs):
+            node, inputs = _with_constants_inside(node, inputs, record)
         made = rebuilt(node, inputs, lambda body: fold(body, record)) if inputs != node.inputs or node.op.bodies else node
         before, building.origin = building.origin, node.origins[0]
         try:
@@ -37,6 +41,31 @@ def fold(graph: Graph, record: Record) -> Graph:
         return made
 
     return graph.with_roots(substitute(graph.roots, {}, rebuild, every=True))
+
+
+def _with_constants_inside(node: Node, inputs: tuple[Node, ...], record: Record) -> tuple[Node, tuple[Node, ...]]:
+    """A loop whose captures are no constants: the learning phase of a program, say, decides branches in its body."""
+    node = rebuilt(node, inputs)  # the types of its operands are known as precisely as can be
+    body: Graph = node.attr("body")
+    first = 1 + node.attr("sequences") + node.attr("states")
+    captured = zip(body.inputs[first:], inputs[first:], strict=True)
+    fixed = {p: i for p, i in captured if i.op is o.constant and not is_large(i.attrs[0][1])}
+    if not fixed:
+        return node, inputs
+    left = [(p, i) for p, i in zip(body.inputs, inputs, strict=True) if p not in fixed]
+    parameters = [o.param(index=n, type=p.type) for n, (p, _) in enumerate(left)]
+    places = {p: parameter for (p, _), parameter in zip(left, parameters, strict=True)}
+    numbers = [n for n, p in enumerate(body.inputs) if p not in fixed]
+    inside = Graph(parameters, substitute(body.outputs, {**places, **fixed}), built_as=part_of(body, numbers))
+    inputs = tuple([i for _, i in left])
+    attrs = tuple([(name, inside if name == "body" else value) for name, value in node.attrs])
+    before, building.origin = building.origin, node.origins[0]
+    try:
+        made = o.scan.apply(inputs, attrs)
+    finally:
+        building.origin = before
+    record.note("fold", "capture", node, made)
+    return made, inputs
 
 
 def _branch(node: Node) -> Node | None:

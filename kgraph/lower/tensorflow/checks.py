@@ -112,6 +112,14 @@ def _ctc(what: int, lowest: int, highest: int, most: int, *rest: int) -> Excepti
     return out_of_range(what, lowest, highest, most)
 
 
+def _length(size: int, count: int, *rest: int) -> Exception:
+    return ShapeError(f"a sequence has {size} elements, for {count} steps")
+
+
+def _state(number: int, *rest: int) -> Exception:
+    return ShapeError(f"a step changes the shape of state {number}", hint="a state keeps the shape of its initial value")
+
+
 _MESSAGES: dict[str, Callable[..., Exception]] = {
-    "index": _out_of_range, "sizes": _sizes_differ, "empty": _empty, "ctc": _ctc,
+    "index": _out_of_range, "sizes": _sizes_differ, "empty": _empty, "ctc": _ctc, "length": _length, "state": _state,
 }  # fmt: skip

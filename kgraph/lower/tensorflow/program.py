@@ -14,9 +14,10 @@ import tensorflow as tf
 import kgraph.ir.ops as o
 from kgraph.ir.node import Constant, Graph, Node
 from kgraph.ir.op import Op
-from kgraph.ir.sizes import sized_by_values
+from kgraph.ir.sizes import loose_parameters, sized_by_values
 from kgraph.ir.traverse import toposort
 from kgraph.lower.tensorflow.checks import Book, Path, failed, require, shown_row, stop_unless, writing
+from kgraph.lower.tensorflow.loops import scan
 from kgraph.lower.tensorflow.memory import Memory, apart
 from kgraph.lower.tensorflow.rules import RULES
 from kgraph.lower.tensorflow.session import Home, Storage, closed, v1
@@ -162,10 +163,14 @@ class _Building:
         with tf.control_dependencies([stop_unless(row[0] < 0, row)]):
             return [tf.identity(result) for result in results]
 
-    def evaluate(self, graph: Graph, values: Sequence[Any], attr: str = "") -> list[Any]:
-        """The tensors of the roots of a graph, or of a body that an attr of the node being built holds."""
+    def evaluate(self, graph: Graph, values: Sequence[Any], attr: str = "", known: Iterable[Node] = ()) -> list[Any]:
+        """The tensors of the roots of a graph, or of a body that an attr of the node being built holds.
+
+        Args:
+          known: inputs whose sizes are computed from values.
+        """
         order = toposort(graph.roots, stop=graph.inputs)
-        loose = sized_by_values(order)
+        loose = sized_by_values(order, known)
         env: dict[Node, Any] = dict(zip(graph.inputs, values, strict=True))
         outer = self.book.path
         for number, node in enumerate(order):
@@ -183,7 +188,9 @@ class _Building:
         if node.op is o.item:
             return inputs[0][node.attr("index")]
         if node.op is o.cond:
-            return self._cond(node, *inputs)
+            return self._cond(node, loose, *inputs)
+        if node.op is o.scan:
+            return scan(node, self.evaluate, self.book, inputs, loose)
         if any(i in loose for i in node.inputs):
             inputs = _with_sizes_checked(node, inputs)
         value = RULES[node.op](*inputs, **dict(node.attrs))
@@ -191,15 +198,17 @@ class _Building:
             return value
         return tf.ensure_shape(value, node.type.shape) if self.book.flags is None else _shaped(value, node.type.shape)
 
-    def _cond(self, node: Node, condition: Any, *captures: Any) -> Sequence[Any]:
+    def _cond(self, node: Node, loose: set[Node], condition: Any, *captures: Any) -> Sequence[Any]:
         book = self.book
         flags = book.flags
 
         def side(name: str) -> Callable[[], list[Any]]:
             def run() -> list[Any]:
                 book.flags = None if flags is None else []
+                body: Graph = node.attr(name)
                 try:
-                    results = [tf.identity(value) for value in self.evaluate(node.attr(name), captures, name)]
+                    values = self.evaluate(body, captures, name, loose_parameters(node, body, loose))
+                    results = [tf.identity(value) for value in values]
                     return results if book.flags is None else [*results, failed(book.flags)]
                 finally:
                     book.flags = flags

@@ -410,6 +410,10 @@ def _print(x: Any, *, uid: Any, message: str) -> Any:
         return tf.identity(x)
 
 
+def _scan(*values: Any, **attrs: Any) -> Any:
+    raise NotImplementedError("a loop needs its node: see `loops`")
+
+
 RULES: dict[Op, Rule] = {
     **WINDOWS,
     o.add: tf.add,
@@ -497,6 +501,7 @@ RULES: dict[Op, Rule] = {
     o.fold_in: _fold_in,
     o.switch: _switch,
     o.cond: lambda condition, *captures, then, orelse: tf.cond(condition, lambda: then(*captures), lambda: orelse(*captures)),
+    o.scan: _scan,
     o.item: lambda x, *, index: x[index],
     o.print_: _print,
     o.constant: lambda *, value: tf.constant(value.array),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import theano.tensor as T
@@ -11,10 +11,11 @@ from theano.ifelse import IfElse
 import kgraph.ir.ops as o
 from kgraph.ir.listing import is_large
 from kgraph.ir.node import Constant, Graph, Node
-from kgraph.ir.sizes import sized_by_values, sizes_meet
+from kgraph.ir.sizes import loose_parameters, sized_by_values, sizes_meet
 from kgraph.ir.traverse import toposort
 from kgraph.ir.types import TensorType, merge_size
 from kgraph.lower.theano.host import NumpyOp, pattern
+from kgraph.lower.theano.loops import LoopOp
 from kgraph.lower.theano.rules import RULES, by_numpy
 
 #: Where a node is, from the outermost body to the innermost: the attr that holds the body, and the number of the node in it.
@@ -49,33 +50,42 @@ class Builder:
 
     Args:
       given: the nodes that have values, with their variables.
+      compile: what makes a program of the body of a loop, some inputs of which have sizes that are computed from values.
 
     Attributes:
+      bodies: the programs of the bodies of loops.
       large: constants that are inputs of the program: in the graph Theano would read them again and again.
       lazy: a branch has been built.
       places: the paths that the traces of variables name by number.
     """
 
-    def __init__(self, given: Mapping[Node, Any]):
-        self.given = given
+    def __init__(self, given: Mapping[Node, Any], compile: Callable[[Graph, set[Node]], Any]):
+        self.given, self._compile = given, compile
+        self.bodies: list[Any] = []
         self.large: dict[Constant, Any] = {}
         self.places: list[Path] = []
         self.lazy = False
 
-    def build(self, graph: Graph) -> list[Any]:
-        """The values of the graph's roots."""
-        return self._body(graph, dict(self.given), (), "")
+    def build(self, graph: Graph, known: Iterable[Node] = ()) -> list[Any]:
+        """The values of the graph's roots.
 
-    def _body(self, graph: Graph, env: dict[Node, Any], outer: Path, attr: str) -> list[Any]:
+        Args:
+          known: inputs whose sizes are computed from values.
+        """
+        return self._body(graph, dict(self.given), (), "", known)
+
+    def _body(self, graph: Graph, env: dict[Node, Any], outer: Path, attr: str, known: Iterable[Node]) -> list[Any]:
         order = toposort(graph.roots, stop=graph.inputs)
-        loose = sized_by_values(order)
+        loose = sized_by_values(order, known)
         for number, node in enumerate(order):
             if node in env:
                 continue
             path = (*outer, (attr, number))
             values = [env[i] for i in node.inputs]
             if node.op is o.cond:
-                env[node] = self._cond(node, values, path)
+                env[node] = self._cond(node, values, path, loose)
+            elif node.op is o.scan:
+                env[node] = self._scan(node, values, path, loose)
             elif node.op is o.item:
                 env[node] = values[0][node.attr("index")]
             else:
@@ -104,17 +114,28 @@ class Builder:
         made = rule(*values, **dict(node.attrs))
         return NumpyOp(node, check)(*values) if made is NotImplemented else made
 
-    def _cond(self, node: Node, values: Sequence[Any], path: Path) -> list[Any]:
+    def _cond(self, node: Node, values: Sequence[Any], path: Path, loose: set[Node]) -> list[Any]:
         self.lazy = True
         types: Sequence[TensorType] = node.type.items  # type: ignore[attr-defined]
         sides = []
         for attr in node.op.bodies:
             body: Graph = node.attr(attr)
-            found = self._body(body, dict(zip(body.inputs, values[1:], strict=True)), path, attr)
+            given = dict(zip(body.inputs, values[1:], strict=True))
+            found = self._body(body, given, path, attr, loose_parameters(node, body, loose))
             sides += [_conformed(value, type) for value, type in zip(found, types, strict=True)]
         made = IfElse(len(types))(values[0], *sides, return_list=True)
         for value, type in zip(made, types, strict=True):
             value.tag.shape = type.shape
+        return made
+
+    def _scan(self, node: Node, values: Sequence[Any], path: Path, loose: set[Node]) -> list[Any]:
+        body: Graph = node.attr("body")
+        program = self._compile(body, loose_parameters(node, body, loose))
+        self.bodies.append(program)
+        made: list[Any] = LoopOp(node, program.call)(*values, return_list=True)
+        for value, type in zip(made, node.type.items, strict=True):  # type: ignore[attr-defined]
+            value.tag.shape = type.shape
+        self._mark(made[0], path, values)
         return made
 
     def _mark(self, made: Any, path: Path, stop: Sequence[Any]) -> None:

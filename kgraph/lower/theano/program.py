@@ -8,7 +8,7 @@ changed nothing, whatever the order in which Theano's operations ran.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from types import CodeType, TracebackType
 from typing import Any
@@ -33,25 +33,37 @@ class TheanoProgram:
     Args:
       keep: the memory of intermediate values is kept from call to call.
       c_code: operations run in C where they can, else in Python.
+      known: inputs whose sizes are computed from values.
 
     Attributes:
       call: the values of placeholders and streams -> the outputs; writes the variables.
       function: Theano's.
     """
 
-    def __init__(self, graph: Graph, storages: Mapping[Node, Any], keep: bool, c_code: bool):
+    def __init__(
+        self, graph: Graph, storages: Mapping[Node, Any], keep: bool, c_code: bool, known: Iterable[Node] = ()
+    ):  # fmt: skip
         fed = [node for node in graph.inputs if node not in storages]
         given = {node: variable_for(node.type, f"input {i}") for i, node in enumerate(fed)}
         self._c_code = c_code
-        self._builder = Builder({**given, **storages})
-        self.function = self._compile(graph, storages, given, keep, c_code)
+        # A body is called again and again, so that it keeps its memory.
+        self._builder = Builder({**given, **storages}, lambda body, known: TheanoProgram(body, {}, True, c_code, known))
+        self.function = self._compile(graph, storages, given, keep, c_code, known)
         self._updates = [(storages[v], v, value) for v, value in graph.updates]
         self._space = self._values(len(fed))
         self.call = self._caller(len(fed), len(graph.outputs))
 
-    def _compile(self, graph: Graph, storages: Mapping[Node, Any], given: Mapping[Node, Any], keep: bool, c_code: bool) -> Any:
+    def _compile(
+        self,
+        graph: Graph,
+        storages: Mapping[Node, Any],
+        given: Mapping[Node, Any],
+        keep: bool,
+        c_code: bool,
+        known: Iterable[Node],
+    ) -> Any:
         builder = self._builder
-        roots = builder.build(graph)
+        roots = builder.build(graph, known)
         inputs = [In(variable, borrow=True) for variable in given.values()]
         for storage in storages.values():
             inputs.append(In(storage, value=storage.container, borrow=False, mutable=False, shared=True, implicit=True))
@@ -91,15 +103,23 @@ class TheanoProgram:
     def unlock(self) -> None:
         """In a process that was forked: a thread that was in a call is not there to leave it."""
         self._space["lock"] = threading.Lock()
+        for body in self._builder.bodies:
+            body.unlock()
 
     def locate(self, trace: TracebackType | None) -> Path:
         """Where in the graph an exception arose. Empty if it arose elsewhere."""
+        found: Path = ()
+        code = self._code
         while trace is not None:
-            if trace.tb_frame.f_code is self._code:
-                found: Path = trace.tb_frame.f_locals.get("path", ())
-                return found
+            frame = trace.tb_frame
+            if frame.f_code is code or (found and frame.f_code.co_filename == code.co_filename):
+                path: Path = frame.f_locals.get("path", ())
+                if not path:
+                    break
+                # Within a loop, the programs of bodies are called by the loop.
+                found = (*found, ("body", path[0][1]), *path[1:]) if found else path
             trace = trace.tb_next
-        return ()
+        return found
 
     @property
     def source(self) -> str:

@@ -375,5 +375,6 @@ RULES: dict[Any, Rule] = {
     o.absent: lambda *, type: constant(np.zeros([size or 0 for size in type.shape], type.dtype)),
     o.switch: by_numpy,
     o.cond: by_numpy,
+    o.scan: by_numpy,
     o.item: by_numpy,
 }

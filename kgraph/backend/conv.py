@@ -301,5 +301,5 @@ def separable_conv2d(
     if point.type.shape[:2] != (1, 1):
         point = o.reshape_to(point, [1, 1, o.size_of(point, 2), o.size_of(point, 3)])
     between = named(o.conv, layout.last(a), depth, how={**how, "groups": channels}, **given)
-    flat = {"strides": (1, 1), "dilation": (1, 1), "border": "valid", "groups": 1}
+    flat = {"strides": (1, 1), "dilation": (1, 1), "border": "same", "groups": 1}  # 'valid' refuses an image without elements
     return Tensor(layout.back(named(o.conv, between, point, how=flat, **given)))

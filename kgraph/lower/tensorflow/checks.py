@@ -77,6 +77,11 @@ def require(x: Any, holds: Any, kind: str, *data: Any) -> Any:
         return tf.identity(x)
 
 
+def by_xla() -> bool:
+    """Whether the program that is being made is for XLA."""
+    return bool(_books) and _books[-1].flags is not None
+
+
 def failed(flags: Sequence[Any]) -> Any:
     """Of the rows of some checks, that of the first which failed; -1 throughout if none did."""
     if not flags:

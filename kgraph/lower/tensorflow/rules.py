@@ -15,9 +15,8 @@ import tensorflow as tf
 import kgraph.ir.ops as o
 from kgraph.ir.op import Op
 from kgraph.ir.ops.index import HIGHEST, LOWEST
-from kgraph.lower.tensorflow import ctc
+from kgraph.lower.tensorflow import conv, ctc, pool
 from kgraph.lower.tensorflow.checks import require
-from kgraph.lower.tensorflow.windows import RULES as WINDOWS
 
 Entries = tuple[int | None, ...]
 Rule = Callable[..., Any]
@@ -415,7 +414,8 @@ def _scan(*values: Any, **attrs: Any) -> Any:
 
 
 RULES: dict[Op, Rule] = {
-    **WINDOWS,
+    **conv.RULES,
+    **pool.RULES,
     o.add: tf.add,
     o.subtract: tf.subtract,
     o.multiply: tf.multiply,

@@ -373,6 +373,31 @@ def test_an_index_that_a_step_computes_is_checked_in_the_step(engine: str) -> No
     np.testing.assert_array_equal(run([[1]]), [9])
 
 
+BODIES = {
+    "a step": "K.rnn(lambda x, s: (K.gather(t, s[0]) + x[:, :1], [s[0] + 1]), K.zeros((1, 2, 2)), [i])[1]",
+    "a map": "K.map_fn(lambda j: K.gather(t, j), i)",
+    "a branch in a loop": "K.map_fn(lambda j: K.switch(j > 0, lambda: K.sum(K.gather(t, j * 2)), 0.0), i)",
+    "with the phase": "K.foldl(lambda a, j: a + K.sum(K.gather(K.in_train_phase(K.sin(t), t), j)), i, 0.0)",
+    "the gradient": "K.gradients(K.map_fn(lambda j: K.exp(K.gather(t, j)), i), [t])[0]",
+    "a loop in a branch": "K.switch(K.sum(i) > 0, lambda: K.sum(K.map_fn(lambda j: K.gather(t, j), i)), 0.0)",
+}
+
+
+@pytest.mark.parametrize("optimize", [True, False])
+@pytest.mark.parametrize("name", BODIES)
+def test_functions_that_share_a_body_name_each_their_own_line(name: str, optimize: bool, engine: str) -> None:
+    functions = []
+    for line in range(1, 5):
+        build = eval(compile("\n" * (line - 1) + "lambda t, i: " + BODIES[name], "body.py", "eval"), {"K": K})
+        t, i = K.variable([[1.0, 2.0], [3.0, 4.0]], name=f"f{line}_t"), K.placeholder((1,), dtype="int32", name=f"f{line}_i")
+        functions.append(K.function([i], [build(t, i)], engine=engine, optimize=optimize))
+    for line, run in reversed(list(enumerate(functions, 1))):
+        with pytest.raises(IndexOutOfRange) as caught:
+            run([[7]])
+        assert caught.value.place == f"body.py:{line}"
+        assert caught.value.operands[0] == f"x:       float32[2, 2]  variable 'f{line}_t'" or name == "with the phase"
+
+
 @pytest.mark.parametrize("optimize", [True, False])
 def test_sizes_that_do_not_go_together_are_refused_before_a_step_runs(optimize: bool, engine: str, capfd: Any) -> None:
     x, h = K.placeholder((None, None, 2), name="x"), K.placeholder((None, 2), name="h")

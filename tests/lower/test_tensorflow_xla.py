@@ -101,3 +101,31 @@ def test_xla_sums_over_alignments_and_cannot_search_them() -> None:
     search = K.function([y, n], K.ctc_decode(y, n, greedy=False, beam_width=5)[0], options={"xla": True})
     with pytest.warns(UserWarning, match="K.function: XLA cannot search, so that this function is run without it"):
         np.testing.assert_array_equal(search([[[[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]]], [[2]]])[0], [[0]])
+def test_xla_compiles_loops_their_gradients_and_their_checks() -> None:
+    x, i, h = K.placeholder((2, None, 3)), K.placeholder((None,), dtype="int32"), K.variable(np.full((2, 3), 0.5))
+    table = K.variable(np.arange(6.0).reshape(2, 3) / 6)
+
+    def step(part: Any, states: list[Any]) -> Any:
+        new = K.tanh(part * states[0] + K.sum(K.gather(table, i), axis=0))
+        return new, [new]
+
+    last, outputs, _ = K.rnn(step, x, [h], mask=np.array([[1, 0, 1], [0, 1, 1]]), input_length=3)
+    results = [last, outputs, *K.gradients(K.sum(last * last) + K.sum(outputs), [x, h, table])]
+    run, plain = K.function([x, i], results, options={"xla": True}), K.function([x, i], results, engine="numpy")
+    values = [np.linspace(-1, 1, 18).reshape(2, 3, 3), [0, 1, 1]]
+    for found, wanted in zip(run(values), plain(values), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    with pytest.raises(IndexOutOfRange, match="index 2 is out of bounds for axis 0 with size 2"):
+        run([values[0], [0, 2]])
+
+
+def test_xla_goes_round_a_loop_as_often_as_there_are_steps_also_never() -> None:
+    x, h = K.placeholder((2, None, 3)), K.variable(np.full((2, 3), 0.5))
+    last, outputs, states = K.rnn(lambda part, states: (part, [states[0] + part]), x, [h])
+    run = K.function([x], [last, outputs, *states, *K.gradients(K.sum(states[0]), [x, h])], options={"xla": True})
+    for steps in (2, 0, 5):
+        value = np.arange(6.0 * steps).reshape(2, steps, 3)
+        found = run([value])
+        np.testing.assert_array_equal(found[0], value[:, -1] if steps else np.zeros((2, 3)))
+        for one, wanted in zip(found[1:], [value, 0.5 + value.sum(1), np.ones((2, steps, 3)), np.ones((2, 3))], strict=True):
+            np.testing.assert_array_equal(one, wanted)

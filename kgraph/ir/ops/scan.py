@@ -178,7 +178,7 @@ class _WayBack:
     def build(self) -> list[Node | None]:
         """The cotangent of each operand."""
         from kgraph.ir.body import Parameter, close
-        from kgraph.ir.traverse import toposort
+        from kgraph.ir.traverse import substitute, toposort
 
         body, gs, states = self.body, self.gs, self.states
         # What stands for the cotangents of a step while the body is made.
@@ -224,6 +224,9 @@ class _WayBack:
         inside = [node for node in toposort(outputs, stop=parameters) if not node.op.source]
         made, strays = close(outputs, inside, parameters)
         assert not strays
+        if body.built_as:  # what is computed again has the lines of the first time
+            built = substitute(parameters, dict(zip(body.inputs, body.built_as, strict=False)))
+            made = Graph(made.inputs, made.outputs, built_as=[*built, *body.built_as[len(body.inputs) :]])
         loop = looped(self.length, [x for _, x in given], [x for _, x in initial], [x for _, x in rest], made, not self.reverse)
         results = {self.held[j]: o.item(loop, index=i) for i, j in enumerate(active)}
         results.update({p: o.item(loop, index=len(active) + i) for i, p in enumerate(captures)})

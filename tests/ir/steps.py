@@ -45,13 +45,14 @@ def _meaning(node: Node, values: Sequence[Any]) -> Any:
     if node.op is o.print_:
         return values[0]
     if node.op is o.scan:
-        return _looped(node, values)
+        return looped(node, values)
     assert node.op.numpy is not None
     made = node.op.numpy(*values, **dict(node.attrs))
     return made if is_tuple(node.type) else np.asarray(made)
 
 
-def _looped(node: Node, values: Sequence[Any]) -> Any:
+def looped(node: Node, values: Sequence[Any]) -> Any:
+    """The results of a scan."""
     body, sequences, states = node.attr("body"), node.attr("sequences"), node.attr("states")
     parts = values[1 : 1 + sequences]
     held, captures = list(values[1 + sequences : 1 + sequences + states]), values[1 + sequences + states :]

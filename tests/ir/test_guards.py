@@ -23,6 +23,7 @@ from kgraph.ir.passes import Record, fold, sink
 from kgraph.ir.traverse import toposort
 from kgraph.ir.types import TensorType
 from kgraph.ir.verify import verify
+from tests.ir.steps import looped
 from tests.ir.strategies import Sample, graphs, quick
 
 FLAG = TensorType("bool", ())
@@ -113,6 +114,8 @@ def run(graph: Graph, given: Mapping[Node, Any], log: list[Any]) -> list[Any]:
             elif node.op is o.cond:
                 body = node.attr("then" if values[0] else "orelse")
                 found[node] = run(body, dict(zip(body.inputs, values[1:], strict=True)), log)
+            elif node.op is o.scan:
+                found[node] = looped(node, values)
             elif node.op is o.print_:
                 log.append(node.attr("uid"))
                 found[node] = values[0]

@@ -101,6 +101,8 @@ def test_xla_sums_over_alignments_and_cannot_search_them() -> None:
     search = K.function([y, n], K.ctc_decode(y, n, greedy=False, beam_width=5)[0], options={"xla": True})
     with pytest.warns(UserWarning, match="K.function: XLA cannot search, so that this function is run without it"):
         np.testing.assert_array_equal(search([[[[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]]], [[2]]])[0], [[0]])
+
+
 def test_xla_compiles_loops_their_gradients_and_their_checks() -> None:
     x, i, h = K.placeholder((2, None, 3)), K.placeholder((None,), dtype="int32"), K.variable(np.full((2, 3), 0.5))
     table = K.variable(np.arange(6.0).reshape(2, 3) / 6)

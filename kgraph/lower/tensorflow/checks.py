@@ -32,12 +32,14 @@ class Book:
       path: of the node that is being built.
       flags: None where a check can stop the program by itself. XLA has no such op: there, the rows of the body that is being
         built, which hands them on as one of its results.
+      made: (graph, tensor, what for) -> what `once` has made, while the program is built.
     """
 
     def __init__(self, flagged: bool) -> None:
         self.rows: list[tuple[Path, str]] = []
         self.path: Path = []
         self.flags: list[Any] | None = [] if flagged else None
+        self.made: dict[Any, Any] = {}
 
     def explain(self, numbers: Sequence[int]) -> tuple[Exception, Path]:
         """What the row of a failed check says, and of which node."""
@@ -56,6 +58,7 @@ def writing(book: Book) -> Iterator[None]:
         yield
     finally:
         _books.pop()
+        book.made.clear()
 
 
 def require(x: Any, holds: Any, kind: str, *data: Any) -> Any:
@@ -75,6 +78,16 @@ def require(x: Any, holds: Any, kind: str, *data: Any) -> Any:
         return x
     with tf.control_dependencies([stop_unless(holds, *row)]):
         return tf.identity(x)
+
+
+def once(x: Any, key: Any, make: Callable[[], Any]) -> Any:
+    """What is made of a tensor once in a program, in the graph or body that is being built."""
+    graph = tf.compat.v1.get_default_graph()
+    place = id(graph), x.ref(), key
+    made = _books[-1].made
+    if place not in made:
+        made[place] = make(), graph  # which lives on, so that no other one has its id
+    return made[place][0]
 
 
 def by_xla() -> bool:

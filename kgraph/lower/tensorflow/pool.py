@@ -7,7 +7,7 @@ said of kernels holds of TensorFlow 2.21 on a CPU.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,20 +15,10 @@ import tensorflow as tf
 
 import kgraph.ir.ops as o
 from kgraph.ir.op import Op
-from kgraph.lower.tensorflow.checks import by_xla
+from kgraph.lower.tensorflow.checks import by_xla, once
 from kgraph.lower.tensorflow.windows import PADDING, Ints, Rule, Windows, filled, in_float32, length, space_of, vector
 
 raw = tf.raw_ops
-
-def _once(x: Any, key: Any, make: Callable[[], Any]) -> Any:
-    """What is made of x once in its graph: a gradient takes what the pooling before it has made."""
-    held = x.graph.get_collection_ref("kgraph_windows")
-    if not held:
-        held.append({})
-    kept: dict[Any, Any] = held[0]
-    if (x.name, key) not in kept:
-        kept[x.name, key] = make()
-    return kept[x.name, key]
 
 
 def _plain(x: Any) -> Any:
@@ -39,7 +29,7 @@ def _plain(x: Any) -> Any:
         finite = tf.math.is_finite(tf.reduce_sum(x))
         return finite if all(x.shape) else tf.logical_and(finite, tf.size(x) > 0)
 
-    return _once(x, "plain", make)
+    return once(x, "plain", make)
 
 
 def _pool_attrs(size: Ints, strides: Ints, border: str) -> dict[str, Any]:
@@ -66,15 +56,21 @@ def _native_max(x: Any, size: Ints, strides: Ints, border: str) -> tuple[Any, An
             up.set_shape([None if n == 0 else n for n in given.shape])
         return up, raw.MaxPool(input=up, **attrs)
 
-    made: tuple[Any, Any] = _once(x, ("max", *size, *strides, border), make)
+    made: tuple[Any, Any] = once(x, ("max", *size, *strides, border), make)
     return made
 
 
 def _max_by_slices(x: Any, windows: Windows) -> Any:
     parts = windows.read(windows.padded(x, -np.inf))
+    larger = _larger_or_nan if by_xla() else tf.maximum  # XLA's maximum of NaN and a number is the number
+    top = tf.identity(parts[0])
     for part in parts[1:]:
-        parts[0] = tf.maximum(parts[0], part)
-    return tf.identity(parts[0])
+        top = larger(top, part)
+    return top
+
+
+def _larger_or_nan(x: Any, y: Any) -> Any:
+    return tf.where(tf.logical_or(y > x, tf.math.is_nan(y)), y, x)
 
 
 def _max_pool(x: Any, *, size: Ints, strides: Ints, border: str) -> Any:
@@ -89,8 +85,8 @@ def _max_pool(x: Any, *, size: Ints, strides: Ints, border: str) -> Any:
 
 
 def _may_be_pooled(x: Any) -> bool:
-    """Whether no axis is known to be empty. (XLA finds a window where there are no elements, and fuses slices itself.)"""
-    return all(size != 0 for size in x.shape) and not (by_xla() and not all(x.shape[:-1]))
+    """Whether no axis is known to be empty. (XLA fuses slices itself; it finds a window where there are no elements.)"""
+    return all(size != 0 for size in x.shape) and not by_xla()
 
 
 def _pool_windows(x: Any, size: Ints, strides: Ints, border: str) -> Windows:

@@ -465,6 +465,37 @@ def _pool(p: Pool) -> Node | None:
         return o.max_pool_grad(p.same(out), x, **how)
     shape, sizes = p.entries([n])
     return o.avg_pool_grad(p.same(out), *sizes, shape=shape, **how)
+def _pad(p: Pool) -> Node:
+    x = p.one(p.nodes)
+    return o.pad(x, padding=tuple([(p.number(0, 1), p.number(0, 2)) for _ in range(x.ndim)]))
+
+
+def _alignments(p: Pool) -> tuple[Node, Node, Node, Node] | None:
+    """Scores, labels and lengths that are in range."""
+    x = p.floats(lambda node: node.ndim > 0 and p.shape(node)[-1] > 0)
+    if x is None:
+        return None
+    while x.ndim < 3:
+        x = o.expand_dims(x, axis=0)
+    batch, steps, classes = p.shape(x)
+    most = p.number(0, 2) if classes > 1 else 0
+
+    def constant(high: int, *shape: int) -> Node:
+        return o.constant_of(np.array([p.number(0, high) for _ in range(math.prod(shape))], "int32").reshape(shape))
+
+    return o.tanh(x), constant(max(classes - 2, 0), batch, most), constant(steps, batch), constant(most, batch)
+
+
+def _ctc(op: Op) -> Step:
+    def step(p: Pool) -> Node | None:
+        found = _alignments(p)
+        if found is None:
+            return None
+        if op is o.ctc_beam_search:
+            return o.ctc_beam_search(found[0], found[2], beam_width=3, top_paths=p.number(1, 2))
+        return op(*found) if op is not o.ctc_tangent else op(p.same(found[0]), *found)
+
+    return step
 
 
 def _draw(op: Op) -> Step:
@@ -573,4 +604,6 @@ STEPS: dict[str, Callable[[Pool], Any]] = {
     "conv": _conv, "pool": _pool,
     "random_uniform": _draw(o.random_uniform), "random_normal": _draw(o.random_normal), "fold_in": _fold_in,
     "switch": _switch, "cond": _cond, "scan": _scan,
+    "switch": _switch, "cond": _cond, "pad": _pad,
+    **{op.name: _ctc(op) for op in (o.ctc_loss, o.ctc_posterior, o.ctc_tangent, o.ctc_beam_search)},
 }  # fmt: skip

@@ -139,12 +139,8 @@ class _Lattice:
 
     def of_classes(self, values: Any) -> Any:
         """What the states of each class have together: [T, B, S] as [B, T, classes]."""
-        out = np.zeros(self.x_shape)
-        rows = np.arange(self.x_shape[0])
-        out[:, :, -1] = values[:, :, 0::2].sum(2).T
-        for state in range(1, values.shape[2], 2):
-            out[rows, :, self.classes[:, state]] += values[:, :, state].T
-        return out
+        members = self.classes[:, :, None] == np.arange(self.x_shape[2])
+        return np.matmul(values.transpose(1, 0, 2), members.astype(np.float64))
 
     def back(self) -> Any:
         """Per step and state the logarithm of the sum over the ends of alignments, from it on."""
@@ -283,7 +279,7 @@ def _best_labels(x: Any, beam_width: int) -> list[tuple[list[int], float]]:
     nodes = np.zeros(1, np.int64)
     with_blank, without = np.zeros(1), np.full(1, _NEVER)  # sums over alignments that end in a blank, and in the last label
     for scores in x:
-        ends = np.array([label[node] for node in nodes])
+        ends = np.array([label[node] for node in nodes], np.int64)
         total = np.logaddexp(with_blank, without)
         stay_blank = total + scores[blank]
         stay = np.where(ends >= 0, without + scores[ends], _NEVER)
@@ -315,7 +311,8 @@ def _best_labels(x: Any, beam_width: int) -> list[tuple[list[int], float]]:
 
 
 def _largest(values: Any, count: int) -> Any:
-    """The places of the largest values that are not -inf, in falling order; of equal ones the first."""
+    """The places of the largest values that are neither -inf nor NaN, in falling order; of equal ones the first."""
+    values = np.where(np.isnan(values), _NEVER, values)
     lowest = np.partition(values, -count)[-count] if len(values) > count else _NEVER
     places = np.flatnonzero((values >= lowest) & (values > _NEVER))
     return places[np.argsort(-values[places], kind="stable")[:count]]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import kgraph.ir.ops as o
-from tests.cases.base import INF, Array, Case, array, floats
+from tests.cases.base import INF, NAN, Array, Case, array, floats
 
 
 def spelled(classes: tuple[int, ...], blank: int) -> tuple[int, ...]:
@@ -120,11 +120,14 @@ def _sums() -> list[Case]:
     barred = floats(2, 3, 3)
     barred[:, 1, 0] = -INF
     far = floats(1, 4, 3) + array([[[300], [-500], [80], [0]]])
+    unknown = floats(2, 3, 3)
+    unknown[0, 1, 2] = NAN
     empty = [floats(0, 3, 3), np.zeros((0, 2), "int32"), lengths(), lengths()]
     still = [floats(2, 0, 3), np.zeros((2, 2), "int32"), lengths(0, 0), lengths(0, 1)]
     rows += [
         Case(o.ctc_loss, [barred, labels, steps, counts], {}, loss, note="a barred class", grad=False, rtol=4e-6),
         Case(o.ctc_posterior, [barred, labels, steps, counts], {}, posterior, note="a barred class", grad=False, rtol=4e-6),
+        Case(o.ctc_loss, [unknown, labels, steps, counts], {}, lambda x, *r: [NAN, loss(floats(2, 3, 3), *r)[1]], note="special", grad=False, rtol=4e-6),
         Case(o.ctc_loss, [far, array([[1, 0]], "int32"), lengths(4), lengths(2)], {}, lambda x, *r: loss(x - [[[300], [-500], [80], [0]]], *r) + 120, note="large scores",
              grad=False, rtol=4e-6),
         *[Case(op, operands, {}, f, note="empty", grad=False) for operands in (empty, still) for op, f in ((o.ctc_loss, loss), (o.ctc_posterior, posterior))],
@@ -142,6 +145,8 @@ def _searches() -> list[Case]:
             attrs = {"beam_width": width, "top_paths": paths}
             wanted = lambda x, n, p=paths: searched(x, n, p)  # noqa: E731
             rows.append(Case(o.ctc_beam_search, [x, lengths(*steps)], attrs, wanted, dtype="float64", rtol=1e-6 if dtype == "float32" else None))
+    lost = np.full((1, 2, 3), NAN, "float32")
+    rows.append(Case(o.ctc_beam_search, [lost, lengths(2)], {"beam_width": 2, "top_paths": 1}, lambda x, n: [[[-1, -1, -INF]]], dtype="float64", note="special"))
     # The blank and label 0 lead, but only label 1 goes on: a beam of one has dropped it.
     x = np.log(array([[[0.35, 0.25, 0.4], [0.05, 0.9, 0.05]]]))
     rows.append(Case(o.ctc_beam_search, [x, lengths(2)], {"beam_width": 1, "top_paths": 1}, lambda x, n: [[[1, -1, math.log(0.4 * 0.9)]]], dtype="float64", rtol=1e-6, note="a beam of one"))

@@ -13,6 +13,7 @@ import tensorflow as tf
 import kgraph.ir.ops as o
 from kgraph.ir.ops.ctc import INPUT_LENGTH, LABEL, LABEL_LENGTH
 from kgraph.lower.tensorflow.checks import require
+from kgraph.quiet import quietly
 
 
 def _size(x: Any, axis: int) -> Any:
@@ -144,6 +145,7 @@ def beam_search(x: Any, input_length: Any, *, beam_width: int, top_paths: int) -
     # TensorFlow's own is an error where there are fewer paths than asked for.
     steps = None if x.shape[1] is None else x.shape[1] + 1
 
+    @quietly
     def search(x: Any, input_length: Any) -> Any:
         return o.ctc_beam_search.numpy(x, input_length, beam_width=beam_width, top_paths=top_paths)  # type: ignore[misc]
 

@@ -50,7 +50,7 @@ PLAIN = tuple(name for name in ALL if name not in BRANCHES + DRAWS)
 SMOOTH = (
     "sin", "cos", "tanh", "sigmoid", "softplus", "negative", "add", "subtract", "multiply", "reshape", "transpose", "expand_dims",
     "squeeze", "flip", "broadcast_to", "broadcast_like", "concatenate", "repeat", "tile", "pad", "sum", "prod", "logsumexp", "cumsum",
-    "cumprod", "softmax", "log_softmax", "linear_recurrence", "matmul", "index", "scatter_index", "gather", "scatter_add", "pick",
+    "cumprod", "softmax", "log_softmax", "linear_recurrence", "matmul", "index", "scatter_index", "gather", "scatter_add", "pick", "scan",
 )  # fmt: skip
 
 

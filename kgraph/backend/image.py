@@ -11,7 +11,7 @@ from typing import Any
 
 import kgraph.ir.ops as o
 from kgraph.backend.operands import count_of, node_of, refuse, show
-from kgraph.config import settings
+from kgraph.backend.spatial import ordering_of
 from kgraph.errors import ArgumentError, ShapeError
 from kgraph.ir.node import Node
 from kgraph.ir.promote import promoted
@@ -20,14 +20,6 @@ from kgraph.ir.types import same_size
 
 #: What the axes of an image or a volume are called.
 _SPACE = {1: "steps", 2: "rows, columns", 3: "planes, rows, columns"}
-
-
-def ordering_of(dim_ordering: Any) -> str:
-    """'th' or 'tf'. Raises ArgumentError."""
-    found = settings.image_dim_ordering if dim_ordering == "default" else dim_ordering
-    if found not in ("th", "tf"):
-        raise refuse(ArgumentError, f"dim_ordering is 'th', 'tf' or 'default', not {show(dim_ordering)}")
-    return str(found)
 
 
 def _of_rank(x: Any, space: int, channels_first: bool) -> Node:

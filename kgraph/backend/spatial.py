@@ -18,21 +18,26 @@ from kgraph.ir.types import merge_size, same_size, show_shape
 ORDERINGS = ("th", "tf")
 
 
+def ordering_of(ordering: Any) -> str:
+    """'th' or 'tf'; 'default' means `image_dim_ordering`. Raises ArgumentError for anything else."""
+    name = settings.image_dim_ordering if ordering == "default" else ordering
+    if name not in ORDERINGS:
+        allowed = ", ".join(map(repr, (*ORDERINGS, "default")))
+        raise refuse(ArgumentError, f"dim_ordering is {show(ordering)}; it is one of {allowed}")
+    return str(name)
+
+
 class Layout:
     """Where the channels of tensors and kernels are. The ops have them last; 'th' has them before the spatial axes.
 
     Args:
       rank: the number of spatial axes.
-      ordering: 'th', 'tf', or 'default', which means `image_dim_ordering`. Raises ArgumentError for anything else.
+      ordering: 'th', 'tf' or 'default'. Raises ArgumentError for anything else.
     """
 
     def __init__(self, rank: int, ordering: Any = "tf"):
-        name = settings.image_dim_ordering if ordering == "default" else ordering
-        if name not in ORDERINGS:
-            allowed = ", ".join(map(repr, (*ORDERINGS, "default")))
-            raise refuse(ArgumentError, f"dim_ordering is {show(ordering)}; it is one of {allowed}")
-        self.rank, self.name = rank, name
-        self.first = name == "th"
+        self.rank, self.name = rank, ordering_of(ordering)
+        self.first = self.name == "th"
         self.channel = 1 if self.first else rank + 1
         self.space = tuple(range(2, rank + 2)) if self.first else tuple(range(1, rank + 1))
 

@@ -603,7 +603,6 @@ STEPS: dict[str, Callable[[Pool], Any]] = {
     "softmax_crossentropy": _softmax_crossentropy, "sigmoid_crossentropy": _sigmoid_crossentropy,
     "conv": _conv, "pool": _pool,
     "random_uniform": _draw(o.random_uniform), "random_normal": _draw(o.random_normal), "fold_in": _fold_in,
-    "switch": _switch, "cond": _cond, "scan": _scan,
-    "switch": _switch, "cond": _cond, "pad": _pad,
+    "switch": _switch, "cond": _cond, "scan": _scan, "pad": _pad,
     **{op.name: _ctc(op) for op in (o.ctc_loss, o.ctc_posterior, o.ctc_tangent, o.ctc_beam_search)},
 }  # fmt: skip

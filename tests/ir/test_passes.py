@@ -235,6 +235,13 @@ def raises(node: Node) -> bool:
     return False
 
 
+def test_fold_takes_a_branch_of_equal_sides_for_either() -> None:
+    x, c = K.placeholder((3,), name="x"), K.placeholder((), name="c")
+    f = K.function([x, c], K.switch(c > 0, lambda: K.exp(x), lambda: K.exp(x)))
+    assert [node.op.name for node in toposort(f.optimized().roots)] == ["placeholder", "exp"]
+    np.testing.assert_array_equal(f([[0, 0, 0], 1]), [1, 1, 1])
+
+
 @many
 @given(sample=graphs())
 def test_sink_leaves_no_branch_unfilled(sample: Sample) -> None:

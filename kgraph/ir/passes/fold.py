@@ -69,7 +69,9 @@ def _with_constants_inside(node: Node, inputs: tuple[Node, ...], record: Record)
 
 
 def _branch(node: Node) -> Node | None:
-    """A branch whose condition is known is one of its sides."""
+    """A branch whose condition is known, or whose sides are one, is a side."""
+    if node.op is o.switch and node.inputs[1] is node.inputs[2]:
+        return node.inputs[1]
     if node.op is o.switch and node.inputs[0].op is o.constant:
         return node.inputs[1] if _value(node.inputs[0]) else node.inputs[2]
     return None

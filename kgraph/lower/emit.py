@@ -14,33 +14,19 @@ from typing import Any
 import numpy as np
 
 import kgraph.ir.ops as o
-from kgraph.ir.node import Attrs, Constant, Graph, Node
+from kgraph.ir.node import Constant, Graph, Node
 from kgraph.ir.op import Op
-from kgraph.ir.sizes import loose_parameters, sized_by_values, sizes_meet, unequal
-from kgraph.ir.traverse import toposort
-from kgraph.ir.types import FLOATS, TensorType
+from kgraph.ir.sizes import loose_parameters, sizes_meet
+from kgraph.ir.types import FLOATS
+from kgraph.lower.plan import Plan, fits
+from kgraph.lower.runtime import fitting, kept, same_sizes
 from kgraph.quiet import quietly
 
 #: Statements in one function.
 CHUNK = 1000
 
-#: Ops whose result is an array of its own, besides the ufuncs. Any other may return a view of an operand.
-_FRESH = {
-    o.matmul, o.power, o.where, o.sigmoid, o.softplus, o.relu, o.softmax, o.log_softmax, o.sum, o.prod, o.max, o.min, o.argmax,
-    o.argmin, o.logsumexp, o.cumsum, o.cumprod, o.gather, o.scatter_add, o.scatter_index, o.pick, o.unpick, o.one_hot,
-    o.concatenate, o.random_uniform, o.random_normal, o.softmax_crossentropy, o.sigmoid_crossentropy,
-    o.conv, o.conv_input_grad, o.conv_kernel_grad, o.max_pool, o.max_pool_grad, o.max_pool_pick, o.avg_pool, o.avg_pool_grad,
-    o.pad, o.ctc_loss, o.ctc_posterior, o.ctc_tangent, o.ctc_beam_search,
-}  # fmt: skip
-
 #: Views of the whole operand: handing one out needs no copy if nobody else has the operand.
 _WHOLE_VIEWS = {o.reshape, o.expand_dims, o.squeeze, o.transpose, o.identity, o.stop_gradient, o.print_}
-
-#: Ops that pass their operand on.
-_ALIASES = {o.identity, o.stop_gradient}
-
-#: Ops that stretch an operand; element-wise ops stretch by themselves.
-_STRETCHES = {o.broadcast_like, o.broadcast_to}
 
 _SYMBOLS = {o.add: "+", o.subtract: "-", o.multiply: "*", o.divide: "/", o.matmul: "@"}
 
@@ -91,7 +77,7 @@ class NumpyProgram:
     """
 
     def __init__(self, graph: Graph, quiet: bool = True, handed_on: bool = False, loose: Iterable[Node] = ()):
-        plan = _Plan(graph, handed_on, loose)
+        plan = Plan(graph, handed_on, loose)
         bodies = {
             (number, name): NumpyProgram(
                 body, quiet=False, handed_on=node.op is o.scan, loose=loose_parameters(node, body, plan.loose)
@@ -136,134 +122,13 @@ class NumpyProgram:
         return found
 
 
-class _Plan:
-    """What holds for the whole graph: who reads what last, who owns which memory, what needs no statement."""
-
-    def __init__(self, graph: Graph, handed_on: bool, loose: Iterable[Node]):
-        self.graph, self.handed_on = graph, handed_on
-        self.order = toposort(graph.roots, stop=graph.inputs)
-        self.given = set(graph.inputs)
-        self.number = {node: number for number, node in enumerate(self.order)}
-        self.number.update(dict.fromkeys(graph.inputs, -1))
-        self.stands_for = self._resolve()
-        self.owners = self._own()
-        self.loose = sized_by_values(self.order, loose)
-        self.counts = self._counts()
-        # The number of the last node that reads a value, and of the last that reads the memory of an owner, in whatever
-        # value. What has results to give is read after all nodes.
-        self.last_use: dict[Node, int] = {}
-        self.last_touch: dict[Node, int] = {}
-        for number, node in enumerate(self.order):
-            for value in self.read_by(node):
-                self._use(value, number)
-        for root in graph.roots:
-            self._use(self.value(root), len(self.order))
-
-    def value(self, node: Node) -> Node:
-        """The node whose value this one's is."""
-        return self.stands_for.get(node, node)
-
-    def read_by(self, node: Node) -> list[Node]:
-        """The values that the statement of a node reads, operand by operand."""
-        if node in self.given or node in self.stands_for:
-            return []
-        return [self.value(i) for i in node.inputs]
-
-    def is_constant(self, node: Node) -> bool:
-        return node.op is o.constant and node not in self.given
-
-    def _use(self, value: Node, number: int) -> None:
-        self.last_use[value] = number
-        for owner in self.owners[value]:
-            self.last_touch[owner] = number
-
-    def _resolve(self) -> dict[Node, Node]:
-        """Nodes without a statement of their own -> the value that stands for them."""
-        users: dict[Node, list[Node]] = {node: [] for node in self.order if node.op in _STRETCHES and node not in self.given}
-        if users:
-            for node in self.order:
-                for i in node.inputs:
-                    if i in users:
-                        users[i].append(node)
-            for root in self.graph.roots:
-                users.pop(root, None)
-        found: dict[Node, Node] = {}
-        for node in self.order:
-            if node in self.given:
-                continue
-            if node.op in _ALIASES or (node in users and all(_stretches(user, node) for user in users[node])):
-                found[node] = found.get(node.inputs[0], node.inputs[0])
-        return found
-
-    def _own(self) -> dict[Node, tuple[Node, ...]]:
-        """Value -> the values in whose memory it may be. A scalar is in none: NumPy hands those on by value."""
-        found: dict[Node, tuple[Node, ...]] = {node: (node,) for node in self.given}
-        for node in self.order:
-            if node in self.given or node in self.stands_for:
-                continue
-            if node.op is o.scan:
-                found[node] = ()  # its results are arrays of their own, each
-            elif node.op is o.constant or _makes_own(node):
-                found[node] = (node,) if node.ndim else ()
-            else:
-                found[node] = tuple(dict.fromkeys(owner for i in node.inputs for owner in found[self.value(i)]))
-        return found
-
-    def _counts(self) -> set[Node]:
-        """Sizes that are read as the shape of a result or as a float alone: there Python's int does as well as an array."""
-        found = {node for node in self.order if node.op is o.size and node not in self.given and len(node.attr("axes")) == 1}
-        for node in self.order if found else ():
-            for place, value in enumerate(node.inputs):
-                if value in found:
-                    entry = node.op.sized and place >= len(node.inputs) - node.attr(node.op.sized).count(None)
-                    if not entry and not (node.op is o.cast and node.type.is_float):
-                        found.remove(value)
-        return found.difference(self.graph.roots)
-
-    def may_overwrite(self, number: int, operand: int) -> bool:
-        """Whether the result of a node may be written over one of its operands."""
-        node = self.order[number]
-        value = self.value(node.inputs[operand])
-        return (
-            value not in self.given
-            and value.op is not o.constant
-            and _makes_own(value)
-            and self.last_touch.get(value) == number
-            and value.type.dtype == node.type.dtype
-            and _fits(value, node)
-            and sum(value in self.owners[other] for other in {self.value(i) for i in node.inputs}) == 1
-        )
-
-
-def _makes_own(node: Node) -> bool:
-    """Whether the result is never in the memory of an operand."""
-    if node.op is o.cast:
-        return node.dtype != node.inputs[0].dtype
-    if node.op is o.item and node.inputs[0].op is o.scan:
-        return True
-    return node.op in _FRESH or isinstance(node.op.numpy, np.ufunc)
-
-
-def _fits(operand: Node, result: Node) -> bool:
-    """Whether an operand of an element-wise op has the shape of its result: no axis of it is stretched."""
-    shape, wanted = operand.type.shape, result.type.shape
-    return len(shape) == len(wanted) and all(size != 1 or other == 1 for size, other in zip(shape, wanted, strict=True))
-
-
 def _is_number(node: Node) -> bool:
     """Whether a node is a constant number other than NaN, which Python compares with others as NumPy does."""
     return node.op is o.constant and not node.ndim and bool(node.attrs[0][1].array == node.attrs[0][1].array)
 
 
 def _all_fit(operands: Sequence[Node], result: Node) -> bool:
-    return all(_fits(operand, result) for operand in operands)
-
-
-def _stretches(user: Node, operand: Node) -> bool:
-    """Whether a user stretches the operand as far by itself: it has another operand of its result's full shape."""
-    if not user.op.broadcasts or not (isinstance(user.op.numpy, np.ufunc) or user.op in (o.where, o.power)):
-        return False  # a product of matrices is a ufunc too, and stretches nothing
-    return any(i.op not in _STRETCHES and _fits(i, user) for i in user.inputs if i is not operand)
+    return all(fits(operand, result) for operand in operands)
 
 
 class _Chunk:
@@ -275,7 +140,7 @@ class _Chunk:
       numbers: line, from 0 -> number of the node.
     """
 
-    def __init__(self, plan: _Plan, bodies: dict[tuple[int, str], NumpyProgram], start: int, stop: int):
+    def __init__(self, plan: Plan, bodies: dict[tuple[int, str], NumpyProgram], start: int, stop: int):
         self.plan, self.bodies, self.start, self.stop = plan, bodies, start, stop
         self.last = stop >= len(plan.order)
         self.names: dict[Node, str] = {}
@@ -412,7 +277,7 @@ class _Chunk:
                 and (owners == (value,) or value.op in _WHOLE_VIEWS)
                 and owners != ()
             )
-            stretched = root is not value and not _fits(value, root)
+            stretched = root is not value and not fits(value, root)
             taken.update(owners)
             own = own or self.plan.handed_on
             found.append(self._name(value) if own and not stretched else f"array({self._name(value)})")
@@ -464,7 +329,7 @@ class _Chunk:
         return name
 
 
-def _driver(plan: _Plan, chunks: Sequence[_Chunk]) -> Any:
+def _driver(plan: Plan, chunks: Sequence[_Chunk]) -> Any:
     """The function that runs one chunk after another; values that they share are kept in slots between them."""
     slots: dict[Node, int] = {node: i for i, node in enumerate(plan.graph.inputs)}
     for chunk in chunks:
@@ -492,33 +357,6 @@ def _driver(plan: _Plan, chunks: Sequence[_Chunk]) -> Any:
         return results
 
     return run_chunks
-
-
-_BITS = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
-
-
-def kept(condition: Any, x: Any) -> Any:
-    """The elements of x where the condition holds, else 0. They have equal shapes."""
-    # NumPy vectorises this, and not np.where, which takes twice as long.
-    mask = condition.astype(_BITS[x.itemsize])
-    np.negative(mask, mask)
-    np.bitwise_and(x.view(mask.dtype), mask, mask)
-    return mask.view(x.dtype)
-
-
-def same_sizes(built: Sequence[tuple[int | None, ...]], *values: Any) -> None:
-    """Raises ShapeError if sizes that meet differ. What was built as 1 is stretched."""
-    rank = max(map(len, built))
-    for axis in range(-rank, 0):
-        sizes = {np.shape(v)[axis] for shape, v in zip(built, values, strict=True) if -axis <= len(shape) and shape[axis] != 1}
-        if len(sizes) > 1:
-            raise unequal(axis, *sorted(sizes))
-
-
-def fitting(rule: tuple[Callable[..., Any], Attrs], *values: Any) -> None:
-    """Raises ShapeError if the type rule of an op refuses the sizes of values, which NumPy might stretch."""
-    type_rule, attrs = rule
-    type_rule(*[TensorType(v.dtype.name, v.shape) for v in values], **dict(attrs))
 
 
 @lru_cache(maxsize=256)

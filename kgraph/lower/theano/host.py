@@ -17,7 +17,7 @@ import kgraph.ir.ops as o
 from kgraph.ir.node import Node
 from kgraph.ir.op import OPS, Op
 from kgraph.ir.types import TensorType
-from kgraph.lower.emit import fitting, same_sizes
+from kgraph.lower.runtime import fitting, same_sizes
 
 #: They make no NumPy warnings, and entering `np.errstate` takes as long as a small draw.
 _QUIET = {o.random_uniform, o.random_normal, o.fold_in, o.print_, o.arange}

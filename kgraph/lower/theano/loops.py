@@ -1,7 +1,7 @@
 """A scan as one operation of Theano's: the body is a program of its own, which a loop in Python calls step after step.
 
-Not `theano.scan`: in theano-pymc 1.1.2 its loop in C does not compile on Python 3.11, so that it would be a loop in Python too; this
-one hands an error on with the operation of the body in which it arose.
+Not `theano.scan`: in theano-pymc 1.1.2 its loop in C does not compile on Python 3.11, so that it would be a loop in Python too.
+This one hands an error on with the operation of the body in which it arose.
 """
 
 from __future__ import annotations

@@ -87,6 +87,17 @@ def test_xla_cannot_print_and_says_so(capfd: pytest.CaptureFixture[str]) -> None
     assert "seen" in "".join(capfd.readouterr())
 
 
+def test_xla_hands_on_what_is_not_a_number() -> None:
+    x, y = K.placeholder((4,)), K.placeholder((4,))
+    square = K.reshape(x, (2, 2))
+    outputs = [K.maximum(x, y), K.minimum(x, y), K.max(x), K.min(x), K.max(square, axis=1), K.min(square, axis=0, keepdims=True)]
+    run, plain = K.function([x, y], outputs, options={"xla": True}), K.function([x, y], outputs, engine="numpy")
+    nan = np.nan
+    for values in ([[nan, 1, nan, -3], [1, nan, nan, 2]], [[1, 2, 3, nan], [4, 3, 2, 1]], [[1, 2, 3, 4], [4, 3, 2, 1]]):
+        for found, wanted in zip(run(values), plain(values), strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+
 def test_xla_sums_over_alignments_and_cannot_search_them() -> None:
     y, n = K.placeholder((None, None, 3), name="y"), K.placeholder((None, 1), dtype="int32", name="n")
     labels = np.array([[0, 1], [1, 1]])

@@ -16,7 +16,7 @@ import kgraph.ir.ops as o
 from kgraph.ir.op import Op
 from kgraph.ir.ops.index import HIGHEST, LOWEST
 from kgraph.lower.tensorflow import conv, ctc, pool
-from kgraph.lower.tensorflow.checks import require
+from kgraph.lower.tensorflow.checks import by_xla, require
 
 Entries = tuple[int | None, ...]
 Rule = Callable[..., Any]
@@ -136,6 +136,29 @@ def _flip(x: Any, *, axes: tuple[int, ...]) -> Any:
 def _over(rule: Rule) -> Rule:
     """A reduction. Without a dtype, no axes at all are a list of floats."""
     return lambda x, *, axis, keepdims: rule(x, np.array(axis, np.int32), keepdims)
+
+
+def _bound(rule: Rule) -> Rule:
+    """The larger or smaller of two, NaN if either is. XLA on a CPU passes over NaN in the second."""
+
+    def of_two(x: Any, y: Any) -> Any:
+        found = rule(x, y)
+        return tf.where(tf.math.is_nan(y), y, found) if x.dtype.is_floating and by_xla() else found
+
+    return of_two
+
+
+def _extreme(rule: Rule) -> Rule:
+    """The largest or smallest, NaN if there is one. XLA on a CPU passes over NaN."""
+
+    def of_all(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+        found = _over(rule)(x, axis=axis, keepdims=keepdims)
+        if not x.dtype.is_floating or not by_xla():
+            return found
+        missing = _over(tf.reduce_any)(tf.math.is_nan(x), axis=axis, keepdims=keepdims)
+        return tf.where(missing, tf.constant(np.nan, x.dtype), found)
+
+    return of_all
 
 
 def _arg(rule: Rule) -> Rule:
@@ -423,8 +446,8 @@ RULES: dict[Op, Rule] = {
     o.floor_divide: _through(_floor_divide, **_HALF),
     o.remainder: _remainder,
     o.power: _through(tf.pow, uint8="int32"),
-    o.maximum: _through(tf.maximum, **_BOOL),
-    o.minimum: _through(tf.minimum, **_BOOL),
+    o.maximum: _through(_bound(tf.maximum), **_BOOL),
+    o.minimum: _through(_bound(tf.minimum), **_BOOL),
     o.negative: _through(tf.negative, uint8="int32"),
     o.absolute: _absolute,
     o.sign: _sign,
@@ -470,8 +493,8 @@ RULES: dict[Op, Rule] = {
     o.arange: _arange,
     o.sum: _total(_over(tf.reduce_sum)),
     o.prod: _total(_over(tf.reduce_prod)),
-    o.max: _through(_over(tf.reduce_max), **_BOOL),
-    o.min: _through(_over(tf.reduce_min), **_BOOL),
+    o.max: _through(_extreme(tf.reduce_max), **_BOOL),
+    o.min: _through(_extreme(tf.reduce_min), **_BOOL),
     o.any: _over(tf.reduce_any),
     o.all: _over(tf.reduce_all),
     o.argmax: _arg(tf.argmax),

@@ -53,7 +53,8 @@ def test_the_text_of_a_small_graph() -> None:
 
 def test_the_text_of_a_branch_has_its_bodies_indented() -> None:
     x, c = source("x"), source("c", (), dtype="bool")
-    p, q = o.param(index=0, type=x.type), o.param(index=1, type=c.type)
+    # Other tests may have left parameters alive, with lines of their own: none has these.
+    p, q = o.param(index=70, type=x.type), o.param(index=71, type=c.type)
     inner = o.cond(q, p, then=Graph([p], [o.exp(p)]), orelse=Graph([p], [p]))
     made = o.cond(c, x, c, then=Graph([p, q], [o.item(inner, index=0)]), orelse=Graph([p, q], [p + 1.0]))
     assert str(Graph([x, c], [o.item(made, index=0)])) == (
@@ -61,19 +62,19 @@ def test_the_text_of_a_branch_has_its_bodies_indented() -> None:
         "%1              bool[]        placeholder 'c'    model.py:3\n"
         "%2              (float32[3])  cond(%1, %0, %1)   model.py:3\n"
         "  orelse:\n"
-        "    %0          float32[3]    param(index=0)     model.py:3\n"
-        "    %1          bool[]        param(index=1)     model.py:3\n"
+        "    %0          float32[3]    param(index=70)    model.py:3\n"
+        "    %1          bool[]        param(index=71)    model.py:3\n"
         "    %2          float32[3]    add(%0, 1.)        model.py:3\n"
         "    return                    %2\n"
         "  then:\n"
-        "    %0          float32[3]    param(index=0)     model.py:3\n"
-        "    %1          bool[]        param(index=1)     model.py:3\n"
+        "    %0          float32[3]    param(index=70)    model.py:3\n"
+        "    %1          bool[]        param(index=71)    model.py:3\n"
         "    %2          (float32[3])  cond(%1, %0)       model.py:3\n"
         "      orelse:\n"
-        "        %0      float32[3]    param(index=0)     model.py:3\n"
+        "        %0      float32[3]    param(index=70)    model.py:3\n"
         "        return                %0\n"
         "      then:\n"
-        "        %0      float32[3]    param(index=0)     model.py:3\n"
+        "        %0      float32[3]    param(index=70)    model.py:3\n"
         "        %1      float32[3]    exp(%0)            model.py:3\n"
         "        return                %1\n"
         "    %3          float32[3]    item(%2, index=0)  model.py:3\n"

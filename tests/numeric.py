@@ -40,3 +40,8 @@ def assert_gradient(found: Any, wanted: Array) -> None:
 def weights(shape: Sequence[int], seed: int = 3) -> Array:
     """What the elements of a result are weighted with, so that a gradient that mixes them up is seen."""
     return np.asarray(np.random.default_rng(seed).uniform(0.5, 1.5, tuple(shape)))
+
+
+def arange(*shape: int, dtype: str = "float32") -> np.ndarray[Any, Any]:
+    """1, 2, 3, ... in a shape."""
+    return np.arange(1, 1 + np.prod(shape, dtype=int), dtype=dtype).reshape(shape)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import kgraph.ir.ops as o
-from kgraph.backend.operands import count_of, node_of, refuse, show
+from kgraph.backend.operands import count_of, node_of, of_size_one, refuse, show
 from kgraph.backend.spatial import ordering_of
 from kgraph.errors import ArgumentError, ShapeError
 from kgraph.ir.node import Node
@@ -40,7 +40,7 @@ def bias_add(x: Any, bias: Any, dim_ordering: str = "default") -> Tensor:
     Args:
       x: [batch, channels], or of rank 3 to 5: [batch, channels, ...] with 'th', [batch, ..., channels] with 'tf'.
       bias: [channels].
-      dim_ordering: see the head of this page.
+      dim_ordering: 'th' (channels first), 'tf' (channels last), or 'default', which means `image_dim_ordering()`.
     Returns: the shape of x, in the dtype that holds both.
     Raises: ShapeError, ArgumentError.
     Source: Keras 2; it is not in Keras 1.x.
@@ -61,11 +61,10 @@ def bias_add(x: Any, bias: Any, dim_ordering: str = "default") -> Tensor:
         other = "tf" if first else "th"
         hint = f"dim_ordering={other!r} has the channels {'last' if first else 'first'}" if a.ndim > 2 and b.ndim == 1 else None
         raise refuse(ShapeError, message, hint=hint, x=x, bias=bias)
-    # Of a size 1 that meets an unknown one, nothing is stretched: the unknown one is 1 too.
     if channels == 1 and b.type.shape[0] is None:
-        b = o.expand_dims(o.squeeze(b, axis=0), axis=0)
+        b = of_size_one(b, 0)
     elif b.type.shape[0] == 1 and channels is None:
-        a = o.expand_dims(o.squeeze(a, axis=axis), axis=axis)
+        a = of_size_one(a, axis)
     for _ in range(a.ndim - 1 - axis):
         b = o.expand_dims(b, axis=b.ndim)
     return Tensor(o.add(a, b))
@@ -80,7 +79,7 @@ def resize_images(X: Any, height_factor: int, width_factor: int, dim_ordering: s
     Args:
       X: [batch, channels, rows, columns] with 'th', [batch, rows, columns, channels] with 'tf'; any dtype.
       height_factor, width_factor: ints of at least 1.
-      dim_ordering: see the head of this page.
+      dim_ordering: 'th' (channels first), 'tf' (channels last), or 'default', which means `image_dim_ordering()`.
     Returns: the dtype of X.
     Raises: ShapeError, ArgumentError.
     Source: Keras 1.2.2.
@@ -98,7 +97,7 @@ def resize_volumes(X: Any, depth_factor: int, height_factor: int, width_factor: 
     Args:
       X: [batch, channels, planes, rows, columns] with 'th', [batch, planes, rows, columns, channels] with 'tf'; any dtype.
       depth_factor, height_factor, width_factor: ints of at least 1.
-      dim_ordering: see the head of this page.
+      dim_ordering: 'th' (channels first), 'tf' (channels last), or 'default', which means `image_dim_ordering()`.
     Returns: the dtype of X.
     Raises: ShapeError, ArgumentError.
     Source: Keras 1.2.2.
@@ -162,7 +161,7 @@ def spatial_2d_padding(x: Any, padding: Any = (1, 1), dim_ordering: str = "defau
       x: [batch, channels, rows, columns] with 'th', [batch, rows, columns, channels] with 'tf'; any dtype.
       padding: for rows and for columns, how many on each side; or a pair for one of them, of those before and those behind;
         one int is for both.
-      dim_ordering: see the head of this page.
+      dim_ordering: 'th' (channels first), 'tf' (channels last), or 'default', which means `image_dim_ordering()`.
     Raises: ShapeError, ArgumentError.
     Source: Keras 1.2.2, which takes two ints.
 
@@ -183,7 +182,7 @@ def asymmetric_spatial_2d_padding(
       x: [batch, channels, rows, columns] with 'th', [batch, rows, columns, channels] with 'tf'; any dtype.
       top_pad, bottom_pad: how many rows before and behind.
       left_pad, right_pad: how many columns before and behind.
-      dim_ordering: see the head of this page.
+      dim_ordering: 'th' (channels first), 'tf' (channels last), or 'default', which means `image_dim_ordering()`.
     Raises: ShapeError, ArgumentError.
     Source: Keras 1.2.2.
 
@@ -203,7 +202,7 @@ def spatial_3d_padding(x: Any, padding: Any = (1, 1, 1), dim_ordering: str = "de
       x: [batch, channels, planes, rows, columns] with 'th', [batch, planes, rows, columns, channels] with 'tf'; any dtype.
       padding: for planes, rows and columns, how many on each side; or a pair for one of them, of those before and those
         behind; one int is for all.
-      dim_ordering: see the head of this page.
+      dim_ordering: 'th' (channels first), 'tf' (channels last), or 'default', which means `image_dim_ordering()`.
     Raises: ShapeError, ArgumentError.
     Source: Keras 1.2.2, which takes three ints.
 

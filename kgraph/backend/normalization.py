@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import kgraph.ir.ops as o
-from kgraph.backend.operands import axes_of, node_of, refuse, show
+from kgraph.backend.operands import axes_of, node_of, of_size_one, refuse, show
 from kgraph.backend.reduce import mean_of
 from kgraph.errors import ArgumentError, AxisError, ShapeError
 from kgraph.ir.node import Node
@@ -141,16 +141,11 @@ def _fitting(x: Node, part: Any, ones: Sequence[int], sizes: str, given: dict[st
         hint = f"a vector has the size {sizes}; anything else has the rank of x, and size 1 where it is stretched"
         raise refuse(ShapeError, f"{name} is {shown}, which does not go with {show_shape(x.type.shape)}", hint=hint, **given)
     for axis, (size, other) in enumerate(zip(part.type.shape, wanted, strict=True)):
-        # Of a size 1 that meets an unknown one, nothing is stretched: the unknown one is 1 too.
         if size is None and other == 1:
-            part = _of_size_one(part, axis)
+            part = of_size_one(part, axis)
         elif size == 1 and other is None:
-            x = _of_size_one(x, axis)
+            x = of_size_one(x, axis)
     return x, part
-
-
-def _of_size_one(x: Node, axis: int) -> Node:
-    return o.expand_dims(o.squeeze(x, axis=axis), axis=axis)
 
 
 def _without(x: Node, axes: tuple[int, ...]) -> Node:

@@ -130,3 +130,8 @@ def count_of(value: Any, what: str, least: int = 0) -> int:
 def node_of(x: Any) -> Node:
     """A tensor, number, list or array as a node. Raises DTypeError."""
     return as_node(x)
+
+
+def of_size_one(x: Node, axis: int) -> Node:
+    """x, an axis of which is 1: it meets a size that is known to be 1, and nothing is stretched over an unknown one."""
+    return o.expand_dims(o.squeeze(x, axis=axis), axis=axis)

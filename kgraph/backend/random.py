@@ -84,7 +84,7 @@ def random_normal(shape: Any, mean: Any = 0.0, std: Any = 1.0, dtype: Any = None
       shape: ints, mixed with symbolic integer scalars, or a symbolic shape: ``K.shape(x)``.
       mean, std: numbers or tensors that broadcast to shape.
       dtype: a float dtype; None is floatx.
-      seed: see the head of this page.
+      seed: an int fixes the numbers, the same in every process; None takes one from `np.random` while the graph is built.
     Raises: DTypeError, ShapeError.
 
     >>> K.eval(K.random_normal((2, 3), seed=1)).shape
@@ -103,7 +103,7 @@ def random_uniform(shape: Any, low: Any = 0.0, high: Any = 1.0, dtype: Any = Non
       shape: ints, mixed with symbolic integer scalars, or a symbolic shape: ``K.shape(x)``.
       low, high: numbers or tensors that broadcast to shape. Rounding can give high itself, unless they are 0 and 1.
       dtype: a float dtype; None is floatx.
-      seed: see the head of this page.
+      seed: an int fixes the numbers, the same in every process; None takes one from `np.random` while the graph is built.
     Raises: DTypeError, ShapeError.
 
     >>> K.eval(K.random_uniform((2, 3), low=5., high=6., seed=1)).shape
@@ -133,7 +133,7 @@ def random_binomial(shape: Any, p: Any = 0.0, dtype: Any = None, seed: int | Non
       shape: ints, mixed with symbolic integer scalars, or a symbolic shape: ``K.shape(x)``.
       p: a number or a tensor that broadcasts to shape.
       dtype: any; None is floatx.
-      seed: see the head of this page.
+      seed: an int fixes the numbers, the same in every process; None takes one from `np.random` while the graph is built.
     Raises: DTypeError, ShapeError.
 
     >>> K.eval(K.random_binomial((3,), p=1.0))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import pickle
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Barrier
@@ -30,14 +30,7 @@ from tests.lower.counter import Counter
 
 v1 = tf.compat.v1
 
-
-@pytest.fixture(autouse=True)
-def on_tensorflow() -> Iterator[None]:
-    """Each test begins with a session of its own, and leaves none of the user's behind."""
-    K.set_backend("tensorflow")
-    K.clear_session()
-    yield
-    K.clear_session()
+pytestmark = pytest.mark.usefixtures("on_tensorflow")
 
 
 def op_types(graph: Any) -> set[str]:

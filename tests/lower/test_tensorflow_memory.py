@@ -5,7 +5,7 @@ Collected where TensorFlow is installed, see conftest.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,7 @@ from kgraph import backend as K
 
 v1 = tf.compat.v1
 
-
-@pytest.fixture(autouse=True)
-def on_tensorflow() -> Iterator[None]:
-    """Each test begins with a session of its own, and leaves none of the user's behind."""
-    K.set_backend("tensorflow")
-    K.clear_session()
-    yield
-    K.clear_session()
-
+pytestmark = pytest.mark.usefixtures("on_tensorflow")
 
 LARGE = 70_000  # elements: more than NumPy copies
 CONSTANT = np.arange(float(LARGE), dtype="float32")

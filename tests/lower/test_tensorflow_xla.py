@@ -5,7 +5,6 @@ Collected where TensorFlow is installed, see conftest.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,7 @@ from kgraph import backend as K
 from kgraph.errors import IndexOutOfRange
 from tests.lower.counter import Counter
 
-
-@pytest.fixture(autouse=True)
-def on_tensorflow() -> Iterator[None]:
-    """Each test begins with a session of its own, and leaves none of the user's behind."""
-    K.set_backend("tensorflow")
-    K.clear_session()
-    yield
-    K.clear_session()
+pytestmark = pytest.mark.usefixtures("on_tensorflow")
 
 
 def test_xla_compiles_a_function_that_asks_for_it_and_no_other() -> None:

@@ -16,6 +16,7 @@ import tensorflow as tf
 import kgraph.ir.ops as o
 from kgraph.ir.op import Op
 from kgraph.lower.tensorflow.checks import by_xla, once
+from kgraph.lower.tensorflow.extremes import larger
 from kgraph.lower.tensorflow.windows import PADDING, Ints, Rule, Windows, filled, in_float32, length, space_of, vector
 
 raw = tf.raw_ops
@@ -62,15 +63,10 @@ def _native_max(x: Any, size: Ints, strides: Ints, border: str) -> tuple[Any, An
 
 def _max_by_slices(x: Any, windows: Windows) -> Any:
     parts = windows.read(windows.padded(x, -np.inf))
-    larger = _larger_or_nan if by_xla() else tf.maximum  # XLA's maximum of NaN and a number is the number
     top = tf.identity(parts[0])
     for part in parts[1:]:
         top = larger(top, part)
     return top
-
-
-def _larger_or_nan(x: Any, y: Any) -> Any:
-    return tf.where(tf.logical_or(y > x, tf.math.is_nan(y)), y, x)
 
 
 def _max_pool(x: Any, *, size: Ints, strides: Ints, border: str) -> Any:

@@ -15,8 +15,8 @@ import tensorflow as tf
 import kgraph.ir.ops as o
 from kgraph.ir.op import Op
 from kgraph.ir.ops.index import HIGHEST, LOWEST
-from kgraph.lower.tensorflow import conv, ctc, pool
-from kgraph.lower.tensorflow.checks import by_xla, require
+from kgraph.lower.tensorflow import conv, ctc, extremes, pool
+from kgraph.lower.tensorflow.checks import require
 
 Entries = tuple[int | None, ...]
 Rule = Callable[..., Any]
@@ -136,43 +136,6 @@ def _flip(x: Any, *, axes: tuple[int, ...]) -> Any:
 def _over(rule: Rule) -> Rule:
     """A reduction. Without a dtype, no axes at all are a list of floats."""
     return lambda x, *, axis, keepdims: rule(x, np.array(axis, np.int32), keepdims)
-
-
-def _bound(rule: Rule) -> Rule:
-    """The larger or smaller of two, NaN if either is. XLA on a CPU passes over NaN in the second."""
-
-    def of_two(x: Any, y: Any) -> Any:
-        found = rule(x, y)
-        return tf.where(tf.math.is_nan(y), y, found) if x.dtype.is_floating and by_xla() else found
-
-    return of_two
-
-
-def _extreme(rule: Rule) -> Rule:
-    """The largest or smallest, NaN if there is one. XLA on a CPU passes over NaN."""
-
-    def of_all(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
-        found = _over(rule)(x, axis=axis, keepdims=keepdims)
-        if not x.dtype.is_floating or not by_xla():
-            return found
-        missing = _over(tf.reduce_any)(tf.math.is_nan(x), axis=axis, keepdims=keepdims)
-        return tf.where(missing, tf.constant(np.nan, x.dtype), found)
-
-    return of_all
-
-
-def _arg(rule: Rule) -> Rule:
-    """The first index of a tie, as TensorFlow's; that of the first NaN, which TensorFlow's kernel passes over."""
-
-    def first(x: Any, *, axis: int) -> Any:
-        found = rule(x, axis=axis, output_type=tf.int64)
-        if not x.dtype.is_floating:
-            return found
-        missing = tf.math.is_nan(x)
-        at = tf.argmax(tf.cast(missing, tf.int32), axis=axis, output_type=tf.int64)
-        return tf.where(tf.reduce_any(missing, axis=axis), at, found)
-
-    return first
 
 
 def _running(rule: Rule) -> Rule:
@@ -446,8 +409,8 @@ RULES: dict[Op, Rule] = {
     o.floor_divide: _through(_floor_divide, **_HALF),
     o.remainder: _remainder,
     o.power: _through(tf.pow, uint8="int32"),
-    o.maximum: _through(_bound(tf.maximum), **_BOOL),
-    o.minimum: _through(_bound(tf.minimum), **_BOOL),
+    o.maximum: _through(extremes.larger, **_BOOL),
+    o.minimum: _through(extremes.smaller, **_BOOL),
     o.negative: _through(tf.negative, uint8="int32"),
     o.absolute: _absolute,
     o.sign: _sign,
@@ -493,12 +456,12 @@ RULES: dict[Op, Rule] = {
     o.arange: _arange,
     o.sum: _total(_over(tf.reduce_sum)),
     o.prod: _total(_over(tf.reduce_prod)),
-    o.max: _through(_extreme(tf.reduce_max), **_BOOL),
-    o.min: _through(_extreme(tf.reduce_min), **_BOOL),
+    o.max: _through(extremes.largest, **_BOOL),
+    o.min: _through(extremes.smallest, **_BOOL),
     o.any: _over(tf.reduce_any),
     o.all: _over(tf.reduce_all),
-    o.argmax: _arg(tf.argmax),
-    o.argmin: _arg(tf.argmin),
+    o.argmax: extremes.first(tf.argmax),
+    o.argmin: extremes.first(tf.argmin),
     o.logsumexp: _through(_over(tf.reduce_logsumexp), **_HALF),
     o.cumsum: _total(_running(tf.cumsum)),
     o.cumprod: _through(_total(_running(tf.math.cumprod)), **_SMALL),

@@ -1,4 +1,6 @@
-"""The sides of `benchmarks.layers` that are written by hand in NumPy: all patches laid out, and one product of matrices."""
+"""The sides of `benchmarks.layers` that are written by hand in NumPy: all patches laid out, and one product of matrices;
+an LSTM whose input is projected at once, whose gates are one product, and whose activations are kept for the way back.
+"""
 
 from __future__ import annotations
 
@@ -66,5 +68,56 @@ def pool(layer: Any, values: Sequence[np.ndarray], sums: bool) -> Call:
             for place in places:
                 gx[place] = g
         return _given([gx], sums)
+
+    return call
+
+
+def lstm(layer: Any, values: Sequence[np.ndarray], sums: bool) -> Call:
+    how = layer.how
+    n, steps, units = how["batch"], how["steps"], how["units"]
+    third = 3 * units
+
+    def call(x: np.ndarray, w: np.ndarray, u: np.ndarray, b: np.ndarray) -> list[Any]:
+        rows = x.transpose(1, 0, 2).reshape(steps * n, -1)
+        gates = (rows @ w + b).reshape(steps, n, 4 * units)
+        hidden = np.zeros((steps + 1, n, units), x.dtype)  # as each step finds them
+        cells = np.zeros((steps + 1, n, units), x.dtype)
+        squashed = np.empty((steps, n, units), x.dtype)
+        for t in range(steps):
+            z = gates[t]
+            z += hidden[t] @ u
+            s, g = z[:, :third], z[:, third:]
+            np.negative(s, s)
+            np.exp(s, s)
+            s += 1
+            np.reciprocal(s, s)
+            np.tanh(g, g)
+            f, i, o = s[:, :units], s[:, units : 2 * units], s[:, 2 * units :]
+            np.multiply(f, cells[t], cells[t + 1])
+            cells[t + 1] += i * g
+            np.tanh(cells[t + 1], squashed[t])
+            np.multiply(o, squashed[t], hidden[t + 1])
+        out = hidden[1:].transpose(1, 0, 2)
+        if not layer.back:
+            return _given([out], sums)
+        dgates = np.empty_like(gates)
+        dc = np.zeros((n, units), x.dtype)
+        dh = np.zeros((n, units), x.dtype)
+        for t in reversed(range(steps)):
+            z, d, tanh_c = gates[t], dgates[t], squashed[t]
+            f, i, o, g = (z[:, j * units : (j + 1) * units] for j in range(4))
+            dh += 2 * hidden[t + 1]
+            dc += dh * o * (1 - tanh_c * tanh_c)
+            np.multiply(dc, cells[t], d[:, :units])
+            np.multiply(dc, g, d[:, units : 2 * units])
+            np.multiply(dh, tanh_c, d[:, 2 * units : third])
+            np.multiply(dc, i, d[:, third:])
+            s = z[:, :third]
+            d[:, :third] *= s * (1 - s)
+            d[:, third:] *= 1 - g * g
+            dc *= f
+            dh = d @ u.T
+        flat = dgates.reshape(steps * n, -1)
+        return _given([rows.T @ flat, hidden[:-1].reshape(steps * n, -1).T @ flat, flat.sum(0)], sums)
 
     return call

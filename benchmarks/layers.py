@@ -94,25 +94,57 @@ def pool(layer: Layer, engine: str, sums: bool) -> tuple[Call, list[np.ndarray]]
     return _function(layer, engine, sums, out, [a]), [x]
 
 
-def _function(layer: Layer, engine: str, sums: bool, out: Any, operands: list[Any]) -> Call:
+def weights(how: Mapping[str, Any]) -> list[np.ndarray]:
+    """Of an LSTM: those of the input, those of the state, and the bias; gates forget, input, output, candidate, side by side."""
+    features, units = how["features"], how["units"]
+    return [0.1 * floats(*shape, seed=i) for i, shape in enumerate(((features, 4 * units), (units, 4 * units), (4 * units,)))]
+
+
+def lstm(layer: Layer, engine: str, sums: bool) -> tuple[Call, list[np.ndarray]]:
+    """All outputs of an LSTM, and the values that it is called with."""
+    how = layer.how
+    units = how["units"]
+    values = [floats(how["batch"], how["steps"], how["features"]), *weights(how)]
+    x, w, u, b = operands = [K.placeholder(value.shape) for value in values]
+
+    def step(projected: Any, states: list[Any]) -> tuple[Any, list[Any]]:
+        h, c = states
+        gates = projected + K.dot(h, u)
+        forget, write, read = (K.sigmoid(gates[:, i * units : (i + 1) * units]) for i in range(3))
+        c = forget * c + write * K.tanh(gates[:, 3 * units :])
+        h = read * K.tanh(c)
+        return h, [h, c]
+
+    nothing = K.zeros((how["batch"], units))
+    _, out, _ = K.rnn(step, K.dot(x, w) + b, [nothing, nothing])
+    return _function(layer, engine, sums, out, operands, wrt=operands[1:]), values
+
+
+def _function(
+    layer: Layer, engine: str, sums: bool, out: Any, operands: list[Any], wrt: list[Any] | None = None
+) -> Call:  # fmt: skip
     found = [out]
     if layer.back:
-        found = K.gradients(K.sum(K.square(out)), operands)
+        found = K.gradients(K.sum(K.square(out)), operands if wrt is None else wrt)
     return K.function(operands, [K.sum(x) for x in found] if sums else found, engine=engine)  # type: ignore[no-any-return]
 
 
 #: Name -> how kgraph makes the layer.
-LAYERS: dict[str, Callable[[Layer, str, bool], tuple[Call, list[np.ndarray]]]] = {"conv": conv, "pool": pool}
+LAYERS: dict[str, Callable[[Layer, str, bool], tuple[Call, list[np.ndarray]]]] = {
+    "conv": conv, "pool": pool, "lstm": lstm,
+}  # fmt: skip
 
 _IMAGE = {"image": (32, 28, 28, 16)}
+_SERIES = {"batch": 32, "steps": 50, "features": 128}
 TIMED = [
-    Layer(kind, back, {**_IMAGE, **how})
+    Layer(kind, back, {**(_SERIES if kind == "lstm" else _IMAGE), **how})
     for kind, how in (
         ("conv", {"kernel": 3, "filters": 32, "stride": 1, "border": "same"}),
         ("conv", {"kernel": 3, "filters": 32, "stride": 2, "border": "valid"}),
         ("conv", {"kernel": 1, "filters": 32, "stride": 1, "border": "valid"}),
         ("pool", {"size": 2, "stride": 2, "mode": "max"}),
         ("pool", {"size": 2, "stride": 2, "mode": "avg"}),
+        ("lstm", {"units": 128}),
     )
     for back in (False, True)
 ]
@@ -162,13 +194,15 @@ def shown(rows: list[dict[str, Any]], other: str, most: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--engine", default="numpy", help="the engine, on both sides")
+    parser.add_argument("--only", choices=LAYERS, help="layers of one kind")
     parser.add_argument("--rounds", type=int, default=40, help="of both sides by turns")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     args = parser.parse_args()
-    found = [measure(layer, args.engine, args.engine, args.rounds) for layer in TIMED]
+    layers = [layer for layer in TIMED if args.only in (None, layer.kind)]
+    found = [measure(layer, args.engine, args.engine, args.rounds) for layer in layers]
     beside = []
     if args.engine == "numpy" and importlib.util.find_spec("tensorflow"):
-        beside = [measure(layer, "numpy", "tensorflow", args.rounds) for layer in TIMED if layer.kind == "conv"]
+        beside = [measure(layer, "numpy", "tensorflow", args.rounds) for layer in layers if layer.kind == "conv"]
     if args.json:
         print(json.dumps({"layers": found, "tensorflow": beside}, default=lambda spread: spread.as_json(), indent=1))
         return

@@ -6,6 +6,7 @@ only where it leaves the side.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from kgraph.ir.guards import DEEPEST, Guard, enter, guards
 from kgraph.ir.node import Node, describe
 from kgraph.ir.ops.elementwise import zero_vjp
 from kgraph.ir.origin import GRADIENT, building, here
+from kgraph.ir.parts import joined
 from kgraph.ir.traverse import reachable, toposort
 from kgraph.ir.types import is_tuple
 
@@ -54,27 +56,29 @@ def cotangents(outputs: Sequence[Node], gs: Sequence[Node | None], wrt: Sequence
     targets = set(wrt)
     needed = reachable(order, targets, _passes)
     sides = guards(order, outputs)
-    found: dict[Node, Any] = {}
+    found: dict[Node, list[Any]] = {}
     for output, g in zip(outputs, gs, strict=True):
         if g is not None and output in needed:
-            _accumulate(found, output, g)
+            found.setdefault(output, []).append(g)
+    totals: dict[Node, Any] = {}
     before = building.origin
     try:
         for node in reversed(order):
-            g = found.get(node)
-            if g is None:
-                continue
-            if node not in targets:
-                del found[node]  # used here and never again
-            if not _passes(node) or not any(i in needed for i in node.inputs):
+            if node not in found:
                 continue
             building.origin = before or node.origins[0].with_role(GRADIENT)
+            g = _total(found.pop(node), node)
+            if node in targets:
+                totals[node] = g
+            if not _passes(node) or not any(i in needed for i in node.inputs):
+                continue
             for position, (i, part) in enumerate(zip(node.inputs, _parts(node, g, sides), strict=True)):
                 if part is not None and i in needed:
                     if sides:
                         part = _leave(part, _side_of(node, position, sides), sides.get(i), i)
-                    _accumulate(found, i, part)
-        return [_leave(found[node], sides.get(node), None, node) if node in found else None for node in wrt]
+                    if is_tuple(i.type) or i.type.is_float:
+                        found.setdefault(i, []).append(part)
+        return [_leave(totals[node], sides.get(node), None, node) if node in totals else None for node in wrt]
     finally:
         building.origin = before
 
@@ -116,14 +120,12 @@ def _leave(g: Any, inside: Guard | None, outside: Guard | None, x: Node) -> Any:
     return g
 
 
-def _accumulate(found: dict[Node, Any], node: Node, part: Any) -> None:
-    held = found.get(node)
-    if is_tuple(node.type):
-        # A cotangent of a tuple is a tuple, with None for results that have none.
-        both = zip(held or (None,) * len(part), part, strict=True)
-        found[node] = tuple([y if x is None else x if y is None else o.add(x, y) for x, y in both])
-    elif node.type.is_float:
-        found[node] = part if held is None else _sum(held, part, node)
+def _total(parts: list[Any], x: Node) -> Any:
+    """The sum of the cotangents of x that its users hand it. Of a tuple it is a tuple, with None for results that have none."""
+    if is_tuple(x.type):
+        columns = [[part for part in column if part is not None] for column in zip(*parts, strict=True)]
+        return tuple([functools.reduce(o.add, column) if column else None for column in columns])
+    return functools.reduce(lambda a, b: _sum(a, b, x), joined(parts, x))
 
 
 def _sum(a: Node, b: Node, x: Node) -> Node:

@@ -16,7 +16,7 @@ from kgraph.ir.types import INTEGERS, Size, TensorType, TupleType, merge_size, n
 STEP = TensorType("int32", ())
 
 #: Ops whose results in a body are kept for the way back; what else a gradient needs is computed again from these.
-SAVED = {"matmul", "conv"}
+SAVED = {"matmul", "conv", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "sigmoid", "softplus", "power"}
 
 # ---------------------------------------------------------------------------------------------------- type rule
 

@@ -174,10 +174,12 @@ class _WayBack:
         split = 1 + sequences
         self.slices, self.held = body.inputs[1:split], body.inputs[split : split + states]
         self.captured = body.inputs[split + states :]
+        self._operands = dict(zip(body.inputs[1:], operands, strict=True))
 
     def build(self) -> list[Node | None]:
         """The cotangent of each operand."""
         from kgraph.ir.body import Parameter, close
+        from kgraph.ir.summed import divided, product
         from kgraph.ir.traverse import substitute, toposort
 
         body, gs, states = self.body, self.gs, self.states
@@ -193,49 +195,57 @@ class _WayBack:
         found, active = self._cotangents(carried, stacked)
 
         slices = [p for p in self.slices if found.get(p) is not None]
-        captures = [p for p in self.captured if found.get(p) is not None]
-        nothing = {p: o.zeros_like(self._operand(p)) for p in captures}
+        captures = {p: found[p] for p in self.captured if found.get(p) is not None}
+        within, after = divided(captures, self.captured)
+        nothing = {p: o.zeros_like(self._operand(p)) for p in within}
         sums = {p: o.param(index=Parameter(of="scan"), type=zeros.type) for p, zeros in nothing.items()}
-        outputs = [o.zeros_like(carried[j]) if found[self.held[j]] is None else found[self.held[j]] for j in active]
-        outputs += [o.add(sums[p], found[p]) for p in captures]
-        outputs += [found[p] for p in slices]
-        outputs = _without_prints(outputs)
 
-        saved: dict[Node, Node] = {}
         kept = {node: q for q, node in enumerate(body.outputs) if q >= states}
-        for node, q in kept.items():
-            if node in self.held or node.op.name in SAVED:
-                saved[node] = o.item(self.out, index=q)
-        order = set(toposort(outputs, stop=[*body.inputs, *saved, *stacked.values()]))
+        saved = {node: o.item(self.out, index=q) for node, q in kept.items() if node in self.held or node.op.name in SAVED}
+        outside = {p: self._operand(p) for p in self.slices}
+        outside.update(saved)
+        outside.update({p: gs[q] for q, p in stacked.items()})  # type: ignore[misc]
+        factors = list(dict.fromkeys(x for pairs in after.values() for pair in pairs for x in pair))
+        parts = dict.fromkeys([found[p] for p in slices])
+        parts.update(dict.fromkeys(x for x in factors if x not in outside and x not in self.held))
+        outputs = [o.zeros_like(carried[j]) if found[self.held[j]] is None else found[self.held[j]] for j in active]
+        outputs += [o.add(sums[p], part) for p, part in within.items()]
+        outputs = _without_prints([*outputs, *parts])
+
+        order = set(toposort([*outputs, *factors], stop=[*body.inputs, *saved, *stacked.values()]))
         if missing := [p for p in self.held if p in order and p not in saved]:
             more = o.scan(
                 self.length, *self.operands, body=Graph(body.inputs, [*body.outputs, *missing]),
                 sequences=self.sequences, states=states, reverse=self.reverse,
             )  # fmt: skip
-            saved.update({p: o.item(more, index=len(body.outputs) + i) for i, p in enumerate(missing)})
+            outside.update({p: o.item(more, index=len(body.outputs) + i) for i, p in enumerate(missing)})
 
-        given = [(p, self._operand(p)) for p in self.slices if p in order]
-        given += [(node, stack) for node, stack in saved.items() if node in order]
-        given += [(p, gs[q]) for q, p in stacked.items() if p in order]  # type: ignore[misc]
+        order = set(toposort(outputs, stop=[*body.inputs, *outside]))
+        given = [(node, stack) for node, stack in outside.items() if node in order]
         initial = [(carried[j], begins[j]) for j in active]
         initial += [(p, nothing[c]) for c, p in sums.items()]
-        rest = [(p, self._operand(p)) for p in self.captured if p in order]
-        parameters = [body.inputs[0], *[p for p, _ in (*given, *initial, *rest)]]
+        captured = [(p, self._operand(p)) for p in self.captured if p in order]
+        parameters = [body.inputs[0], *[p for p, _ in (*given, *initial, *captured)]]
         inside = [node for node in toposort(outputs, stop=parameters) if not node.op.source]
         made, strays = close(outputs, inside, parameters)
         assert not strays
         if body.built_as:  # what is computed again has the lines of the first time
             built = substitute(parameters, dict(zip(body.inputs, body.built_as, strict=False)))
             made = Graph(made.inputs, made.outputs, built_as=[*built, *body.built_as[len(body.inputs) :]])
-        loop = looped(self.length, [x for _, x in given], [x for _, x in initial], [x for _, x in rest], made, not self.reverse)
+        loop = looped(
+            self.length, [x for _, x in given], [x for _, x in initial], [x for _, x in captured], made, not self.reverse
+        )
         results = {self.held[j]: o.item(loop, index=i) for i, j in enumerate(active)}
-        results.update({p: o.item(loop, index=len(active) + i) for i, p in enumerate(captures)})
-        for i, p in enumerate(slices, len(initial)):
-            results[p] = _shaped_as(o.item(loop, index=i), self._operand(p))
+        results.update({p: o.item(loop, index=i) for i, p in enumerate(within, len(active))})
+        outside.update({x: o.item(loop, index=i) for i, x in enumerate(parts, len(initial)) if x not in outside})
+        results.update({p: _shaped_as(outside[found[p]], self._operand(p)) for p in slices})
+        for p, pairs in after.items():
+            rest = o.shaped_like(product(pairs, outside.__getitem__), self._operand(p))
+            results[p] = o.add(results[p], rest) if p in results else rest
         return [results.get(p) for p in body.inputs[1:]]
 
     def _operand(self, parameter: Node) -> Node:
-        return self.operands[self.body.inputs.index(parameter) - 1]
+        return self._operands[parameter]
 
     def _initial(self, state: int) -> Node:
         return self.operands[self.sequences + state]

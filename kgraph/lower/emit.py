@@ -16,17 +16,15 @@ import numpy as np
 import kgraph.ir.ops as o
 from kgraph.ir.node import Constant, Graph, Node
 from kgraph.ir.op import Op
+from kgraph.ir.ops.index import HIGHEST
 from kgraph.ir.sizes import loose_parameters, sizes_meet
 from kgraph.ir.types import FLOATS
-from kgraph.lower.plan import Plan, fits
+from kgraph.lower.plan import WHOLE_VIEWS, Plan, fits
 from kgraph.lower.runtime import fitting, kept, same_sizes
 from kgraph.quiet import quietly
 
 #: Statements in one function.
 CHUNK = 1000
-
-#: Views of the whole operand: handing one out needs no copy if nobody else has the operand.
-_WHOLE_VIEWS = {o.reshape, o.expand_dims, o.squeeze, o.transpose, o.identity, o.stop_gradient, o.print_}
 
 _SYMBOLS = {o.add: "+", o.subtract: "-", o.multiply: "*", o.divide: "/", o.matmul: "@"}
 
@@ -46,6 +44,21 @@ def _spelled_cast(node: Node, x: str) -> str | None:
     return f"{node.dtype}({x})" if node.type.is_float else None  # to integers a number's own constructor refuses NaN
 
 
+def _spelled_index(node: Node, x: str) -> str | None:
+    numbers = node.attr("numbers")
+    if None in numbers or not node.attr("form"):
+        return None
+    rest, entries = iter(numbers), []
+    for letter in node.attr("form"):
+        if letter == "s":
+            start, stop, step = (next(rest) for _ in range(3))
+            bounds = f"{start or ''}:{stop if stop != HIGHEST else ''}" if step == 1 else f"{start}:{stop}:{step}"
+            entries.append(bounds)
+        else:
+            entries.append("None" if letter == "n" else str(next(rest)))
+    return f"{x}[{', '.join(entries)}]"
+
+
 #: Op -> how to write it shorter than as a call of its meaning, given the name of its first operand; None where there is no way.
 _SPELLED: dict[Op, Callable[[Node, str], str | None]] = {
     o.transpose: _spelled_transpose,
@@ -53,6 +66,7 @@ _SPELLED: dict[Op, Callable[[Node, str], str | None]] = {
     o.expand_dims: lambda node, x: f"{x}[{':, ' * node.attr('axis')}None]",
     o.cast: _spelled_cast,
     o.item: lambda node, x: f"{x}[{node.attr('index')}]",
+    o.index: _spelled_index,
 }
 
 #: What statements may name besides the meanings of ops.
@@ -83,7 +97,7 @@ class NumpyProgram:
                 body, quiet=False, handed_on=node.op is o.scan, loose=loose_parameters(node, body, plan.loose)
             )
             for number, node in enumerate(plan.order)
-            if node not in plan.given
+            if plan.needs_statement(node)
             for name in node.op.bodies
             for body in [node.attr(name)]
         }
@@ -148,7 +162,7 @@ class _Chunk:
         self._spare: list[str] = []
         self._fixed: dict[Any, str] = {}
         self._count = 0
-        nodes = [node for node in plan.order[start:stop] if node not in plan.given and node not in plan.stands_for]
+        nodes = [node for node in plan.order[start:stop] if plan.needs_statement(node)]
         self.takes = self._taken(nodes)
         self.names.update({value: f"a{i}" for i, value in enumerate(self.takes)})
         end = len(plan.order)
@@ -274,7 +288,7 @@ class _Chunk:
             own = (
                 value.ndim > 0
                 and not any(owner in taken or owner in self.plan.given or owner.op is o.constant for owner in owners)
-                and (owners == (value,) or value.op in _WHOLE_VIEWS)
+                and (owners == (value,) or value.op in WHOLE_VIEWS)
                 and owners != ()
             )
             stretched = root is not value and not fits(value, root)

@@ -20,6 +20,9 @@ _FRESH = {
     o.pad, o.ctc_loss, o.ctc_posterior, o.ctc_tangent, o.ctc_beam_search,
 }  # fmt: skip
 
+#: Views of the whole operand, each element of which they have once: who has the view alone has the operand.
+WHOLE_VIEWS = {o.reshape, o.expand_dims, o.squeeze, o.transpose, o.identity, o.stop_gradient, o.print_}
+
 #: Ops that pass their operand on.
 _ALIASES = {o.identity, o.stop_gradient}
 
@@ -37,6 +40,8 @@ class Plan:
         self.number = {node: number for number, node in enumerate(self.order)}
         self.number.update(dict.fromkeys(graph.inputs, -1))
         self.stands_for = self._resolve()
+        #: Value -> the one that made the memory in which it has each element once.
+        self.whole: dict[Node, Node] = {}
         self.owners = self._own()
         self.loose = sized_by_values(self.order, loose)
         self.counts = self._counts()
@@ -44,11 +49,13 @@ class Plan:
         # value. What has results to give is read after all nodes.
         self.last_use: dict[Node, int] = {}
         self.last_touch: dict[Node, int] = {}
-        for number, node in enumerate(self.order):
-            for value in self.read_by(node):
-                self._use(value, number)
         for root in graph.roots:
             self._use(self.value(root), len(self.order))
+        for number in range(len(self.order) - 1, -1, -1):
+            node = self.order[number]
+            if node in self.last_use or node.op.effect:
+                for value in self.read_by(node):
+                    self._use(value, number)
 
     def value(self, node: Node) -> Node:
         """The node whose value this one's is."""
@@ -60,13 +67,18 @@ class Plan:
             return []
         return [self.value(i) for i in node.inputs]
 
+    def needs_statement(self, node: Node) -> bool:
+        """Whether anyone reads what a node computes; of some operands no more than the shape is needed, which is known."""
+        return node not in self.given and node not in self.stands_for and (node in self.last_use or node.op.effect)
+
     def is_constant(self, node: Node) -> bool:
         return node.op is o.constant and node not in self.given
 
     def _use(self, value: Node, number: int) -> None:
-        self.last_use[value] = number
+        """Notes who reads a value: the last one comes first."""
+        self.last_use.setdefault(value, number)
         for owner in self.owners[value]:
-            self.last_touch[owner] = number
+            self.last_touch.setdefault(owner, number)
 
     def _resolve(self) -> dict[Node, Node]:
         """Nodes without a statement of their own -> the value that stands for them."""
@@ -92,6 +104,10 @@ class Plan:
         for node in self.order:
             if node in self.given or node in self.stands_for:
                 continue
+            if _makes_own(node):
+                self.whole[node] = node
+            elif node.op in WHOLE_VIEWS and self.value(node.inputs[0]) in self.whole:
+                self.whole[node] = self.whole[self.value(node.inputs[0])]
             if node.op is o.scan:
                 found[node] = ()  # its results are arrays of their own, each
             elif node.op is o.constant or _makes_own(node):
@@ -115,14 +131,13 @@ class Plan:
         """Whether the result of a node may be written over one of its operands."""
         node = self.order[number]
         value = self.value(node.inputs[operand])
+        owner = self.whole.get(value)
         return (
-            value not in self.given
-            and value.op is not o.constant
-            and _makes_own(value)
-            and self.last_touch.get(value) == number
+            owner is not None
+            and self.last_touch.get(owner) == number
             and value.type.dtype == node.type.dtype
             and fits(value, node)
-            and sum(value in self.owners[other] for other in {self.value(i) for i in node.inputs}) == 1
+            and sum(owner in self.owners[other] for other in {self.value(i) for i in node.inputs}) == 1
         )
 
 

@@ -11,6 +11,7 @@ from kgraph.errors import DTypeError
 from kgraph.ir.node import Node
 from kgraph.ir.op import Op
 from kgraph.ir.types import TensorType, broadcast_shapes, numpy_dtype
+from kgraph.quiet import quietly
 
 # ---------------------------------------------------------------------------------------------------- type rules
 
@@ -176,12 +177,16 @@ cos: Op = Op("cos", float_like, numpy=np.cos, vjp=lambda g, out, x: (-g * o.sin(
 tanh: Op = Op("tanh", float_like, numpy=np.tanh, vjp=lambda g, out, x: (g * (1.0 - out * out),), doc="Hyperbolic tangent.")
 
 
+@quietly
 def _sigmoid(x: Any) -> Any:
-    # exp of a large positive number overflows; of -|x| it never does. Nothing is chosen element by element: where signs vary,
-    # np.where takes longer than both exponentials.
-    small = np.exp(-np.abs(x))
-    dtype = small.dtype.type  # NumPy 1 takes a float32 scalar plus a Python number to float64
-    return np.exp(np.minimum(x, dtype(0))) / (dtype(1) + small)
+    out = np.exp(-x)
+    one = out.dtype.type(1)  # NumPy 1 takes a float32 scalar plus a Python number to float64
+    finite = out.max(initial=0) < np.inf
+    out += one
+    out = np.divide(one, out, out=out if out.ndim else None)
+    # Where exp(-x) overflows, 1 / (1 + exp(-x)) is exp(x), to the last digit, and not 0. That is looked at once, and not chosen
+    # element by element: it takes longer than all the rest.
+    return out if finite else np.where(np.exp(-x) == np.inf, np.exp(x), out)
 
 
 def _expand_sigmoid(x: Node) -> Node:

@@ -42,9 +42,10 @@ def lstm(layer: Any, values: Sequence[np.ndarray], sums: bool) -> Call:
     with tf.Graph().as_default():
         x, w, u, b = operands = [v1.placeholder(tf.float32, value.shape) for value in values]
         projected = tf.reshape(tf.matmul(tf.reshape(tf.transpose(x, [1, 0, 2]), [steps * n, -1]), w) + b, [steps, n, 4 * units])
+        given = tf.TensorArray(tf.float32, steps).unstack(projected)  # of a slice, the gradient would be zeros for all steps
 
         def step(t: Any, h: Any, c: Any, outs: Any) -> tuple[Any, ...]:
-            gates = projected[t] + tf.matmul(h, u)
+            gates = given.read(t) + tf.matmul(h, u)
             f, i, o = tf.split(tf.sigmoid(gates[:, : 3 * units]), 3, 1)
             c = f * c + i * tf.tanh(gates[:, 3 * units :])
             h = o * tf.tanh(c)

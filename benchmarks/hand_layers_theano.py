@@ -49,5 +49,5 @@ def lstm(layer: Any, values: Sequence[np.ndarray], sums: bool) -> Call:
         return [s[:, 2 * units :] * T.tanh(c), c]
 
     nothing = T.zeros((n, units), "float32")
-    (out, _), _ = theano.scan(step, projected.reshape((steps, n, 4 * units)), [nothing, nothing], u, strict=True)
+    (out, _), _ = theano.scan(step, [projected.reshape((steps, n, 4 * units))], [nothing, nothing], [u], strict=True)
     return _callable([x, w, u, b], out.dimshuffle(1, 0, 2), layer.back, sums, [w, u, b])

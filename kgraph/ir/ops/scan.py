@@ -196,18 +196,19 @@ class _WayBack:
 
         slices = [p for p in self.slices if found.get(p) is not None]
         captures = {p: found[p] for p in self.captured if found.get(p) is not None}
-        within, after = divided(captures, self.captured)
+        within, after = divided(captures, set(self.captured))
         nothing = {p: o.zeros_like(self._operand(p)) for p in within}
         sums = {p: o.param(index=Parameter(of="scan"), type=zeros.type) for p, zeros in nothing.items()}
 
         kept = {node: q for q, node in enumerate(body.outputs) if q >= states}
-        saved = {node: o.item(self.out, index=q) for node, q in kept.items() if node in self.held or node.op.name in SAVED}
+        held = set(self.held)
+        saved = {node: o.item(self.out, index=q) for node, q in kept.items() if node in held or node.op.name in SAVED}
         outside = {p: self._operand(p) for p in self.slices}
         outside.update(saved)
         outside.update({p: gs[q] for q, p in stacked.items()})  # type: ignore[misc]
         factors = list(dict.fromkeys(x for pairs in after.values() for pair in pairs for x in pair))
         parts = dict.fromkeys([found[p] for p in slices])
-        parts.update(dict.fromkeys(x for x in factors if x not in outside and x not in self.held))
+        parts.update(dict.fromkeys(x for x in factors if x not in outside and x not in held))
         outputs = [o.zeros_like(carried[j]) if found[self.held[j]] is None else found[self.held[j]] for j in active]
         outputs += [o.add(sums[p], part) for p, part in within.items()]
         outputs = _without_prints([*outputs, *parts])

@@ -25,7 +25,7 @@ def loops(graph: Graph, record: Record) -> Graph:
         if node not in alive:
             return node
         if node.op is o.item and node.inputs[0] in trimmed:
-            return o.item(inputs[0], index=trimmed[node.inputs[0]].results.index(node.attr("index")))
+            return o.item(inputs[0], index=trimmed[node.inputs[0]].results[node.attr("index")])
         if node not in trimmed:
             if inputs == node.inputs and not node.op.bodies:
                 return node
@@ -49,7 +49,8 @@ class _Loop:
 
     Attributes:
       body: of what is left.
-      results, operands: the numbers of those that are left; the first operand is the number of steps.
+      results: number of each that is left -> its number now.
+      operands: the numbers of those that are left; the first operand is the number of steps.
       sequences, states: how many of these are left.
     """
 
@@ -65,8 +66,8 @@ class _Loop:
             if again == kept:
                 break
             body = Graph(body.inputs, _in_places(inside.outputs, kept, body.outputs), built_as=body.built_as)
-        self.results = kept
-        gone = {split + j for j in range(states) if j not in kept}
+        self.results = {number: place for place, number in enumerate(kept)}
+        gone = {split + j for j in range(states) if j not in self.results}
         sequences = body.inputs[1:split]
         if kept[-1] >= states and used.isdisjoint(sequences):
             # The types of stacks have the number of steps from the sequences.

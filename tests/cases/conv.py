@@ -153,6 +153,11 @@ def _pool_rows(x: Array, g: Array, how: dict[str, Any], rtol: float | None = Non
     return [
         Case(o.max_pool, [x], how, lambda x: windows.max_pool(x, **how), rtol=0),
         Case(o.max_pool_grad, [g, x], how, lambda g, x: windows.max_pool_grad(g, x, **how), rtol=rtol),
+        Case(
+            o.max_pool_grad, [g, x, windows.max_pool(x, **how).astype(x.dtype)], how,
+            lambda g, x, top: windows.max_pool_grad(g, x, **how),
+            rtol=rtol, grad=False,
+        ),
         Case(o.max_pool_pick, [h, x], how, lambda h, x: windows.max_pool_pick(h, x, **how), rtol=0),
         Case(o.avg_pool, [x], how, lambda x: windows.avg_pool(x, **how), rtol=rtol),
         Case(
@@ -178,6 +183,10 @@ def _specials() -> list[Case]:
                 Case(
                     o.max_pool_grad, [g, x], how, lambda g, x, how=how: windows.max_pool_grad(g, x, **how),
                     rtol=1e-6, note=note, grad=False,
+                ),
+                Case(
+                    o.max_pool_grad, [g, x, windows.max_pool(x, **how).astype(x.dtype)], how,
+                    lambda g, x, top, how=how: windows.max_pool_grad(g, x, **how), rtol=1e-6, note=note, grad=False,
                 ),
                 Case(
                     o.max_pool_pick, [floats(*x.shape, seed=3), x], how, lambda h, x, how=how: windows.max_pool_pick(h, x, **how),

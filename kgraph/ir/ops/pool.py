@@ -54,8 +54,15 @@ def _check_pair(x: TensorType, y: TensorType, names: str) -> None:
         raise ShapeError(f"the shapes of {names} do not go together: {show_shape(x.shape)}, {show_shape(y.shape)}")
 
 
-def _max_pool_grad_type(g: TensorType, x: TensorType, *, size: Ints, strides: Ints, border: str) -> TensorType:
+def _max_pool_grad_type(
+    g: TensorType, x: TensorType, *tops: TensorType, size: Ints, strides: Ints, border: str
+) -> TensorType:
     pooled = _pool_type(x, size=size, strides=strides, border=border)
+    if len(tops) > 1:
+        raise ShapeError(f"there are {len(tops)} tensors of maxima; there is one, or none")
+    for top in tops:
+        _check_pair(top, pooled, "the maxima and what is pooled")
+        check_windows(top.shape[1:-1], pooled.shape[1:-1], "the maxima")
     _check_pair(g, pooled, "g and what is pooled")
     check_windows(g.shape[1:-1], pooled.shape[1:-1], "g")
     return x
@@ -84,11 +91,12 @@ def _avg_pool_grad_type(
 
 
 def _max_pool_vjp(g: Node, out: Node, x: Node, **how: Any) -> tuple[Node, ...]:
-    return (o.max_pool_grad(g, x, **how),)
+    return (o.max_pool_grad(g, x, out, **how),)
 
 
-def _max_pool_grad_vjp(h: Node, out: Node, g: Node, x: Node, **how: Any) -> tuple[Node | None, ...]:
-    return shaped_like(o.max_pool_pick(h, x, **how), g), None  # where the maximum is does not change with x, but for jumps
+def _max_pool_grad_vjp(h: Node, out: Node, g: Node, x: Node, *tops: Node, **how: Any) -> tuple[Node | None, ...]:
+    # Where the maximum is does not change with x, but for jumps.
+    return shaped_like(o.max_pool_pick(h, x, **how), g), None, *[None for _ in tops]
 
 
 def _max_pool_pick_vjp(g: Node, out: Node, h: Node, x: Node, **how: Any) -> tuple[Node | None, ...]:
@@ -139,12 +147,16 @@ def _max_pool(x: Any, *, size: Ints, strides: Ints, border: str) -> Any:
     return _over(x, size, strides, border, -np.inf, np.maximum)
 
 
-def _maxima(x: Any, size: Ints, strides: Ints, border: str) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], Any]]:
+def _maxima(
+    x: Any, size: Ints, strides: Ints, border: str, top: Any = None
+) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], Any]]:
     """Tap by tap: the windows, the elements that they read, and in which windows that is the maximum."""
-    top = _max_pool(x, size=size, strides=strides, border=border)
+    if top is None:
+        top = _max_pool(x, size=size, strides=strides, border=border)
     missing = bool(np.isnan(top).any())
     waiting = np.ones(top.shape, bool)
-    for _, windows, elements in readings(x.shape[1:-1], size, strides, (1,) * len(size), border):
+    taps = list(readings(x.shape[1:-1], size, strides, (1,) * len(size), border))
+    for _, windows, elements in taps[:-1]:
         part = x[elements]
         found = part == top[windows]
         if missing:
@@ -153,6 +165,8 @@ def _maxima(x: Any, size: Ints, strides: Ints, border: str) -> Iterator[tuple[tu
         found &= left
         left ^= found
         yield windows, elements, found
+    for _, windows, elements in taps[-1:]:
+        yield windows, elements, waiting[windows]  # what has this tap, and no maximum so far, has it here
 
 
 def _tiled(space: Ints, size: Ints, strides: Ints, border: str) -> tuple[bool, bool]:
@@ -162,15 +176,16 @@ def _tiled(space: Ints, size: Ints, strides: Ints, border: str) -> tuple[bool, b
     return apart, apart and whole and border != "full"
 
 
-def _max_pool_grad(g: Any, x: Any, *, size: Ints, strides: Ints, border: str) -> Any:
+def _max_pool_grad(g: Any, x: Any, *tops: Any, size: Ints, strides: Ints, border: str) -> Any:
     if x.dtype.char == "e":
-        return _max_pool_grad(in_float32(g), in_float32(x), size=size, strides=strides, border=border).astype("float16")
+        wide = map(in_float32, (g, x, *tops))
+        return _max_pool_grad(*wide, size=size, strides=strides, border=border).astype("float16")
     apart, whole = _tiled(x.shape[1:-1], size, strides, border)
     out = np.empty(x.shape, g.dtype) if whole else np.zeros(x.shape, g.dtype)
     # An integer of the same bits times 0 or 1: a float that is infinite or NaN would not go to 0, and `where` takes longer.
     bits = np.dtype(f"i{g.itemsize}")
     given, into = np.ascontiguousarray(g).view(bits), out.view(bits)
-    for windows, elements, found in _maxima(x, size, strides, border):
+    for windows, elements, found in _maxima(x, size, strides, border, *tops):
         if apart:
             np.multiply(given[windows], found, out=into[elements])
         else:
@@ -230,7 +245,7 @@ max_pool: Op = Op(
 
 max_pool_grad: Op = Op(
     "max_pool_grad", _max_pool_grad_type, numpy=_max_pool_grad, vjp=_max_pool_grad_vjp,
-    doc="g added up where the first maximum of each window of x is; zero elsewhere.",
+    doc="g added up where the first maximum of each window of x is; zero elsewhere; top is max_pool of x, where it is at hand.",
 )  # fmt: skip
 
 max_pool_pick: Op = Op(

@@ -112,7 +112,7 @@ def _max_grad_by_slices(g: Any, x: Any, windows: Windows) -> Any:
     return windows.write(parts, length(x, 0), length(x, -1))
 
 
-def _max_pool_grad(g: Any, x: Any, *, size: Ints, strides: Ints, border: str) -> Any:
+def _max_pool_grad(g: Any, x: Any, *tops: Any, size: Ints, strides: Ints, border: str) -> Any:
     # The kernel for three axes gives each of several maxima the gradient.
     if len(size) == 3 or not _may_be_pooled(x):
         return _max_grad_by_slices(g, x, _pool_windows(x, size, strides, border))

@@ -1,6 +1,7 @@
-"""What layers cost, forward and backward: kgraph beside the same written by hand for its engine, by turns in one run.
+"""What layers cost, forward and backward: kgraph beside the same written by hand for its engine, by turns in one run; and the
+memory that the gradient of a loop takes.
 
-    python -m benchmarks.layers [--engine numpy] [--rounds 40] [--json]
+    python -m benchmarks.layers [--engine numpy] [--only lstm] [--rounds 40] [--json]
 
 Both sides give the same arrays before they are timed; timed, each gives the sums of its results alone, so that handing arrays
 over does not count. With NumPy, where TensorFlow is installed, its convolution is timed beside TensorFlow's too.
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import memory
 from benchmarks.timing import Spread, by_turns, ratios, table, verdict
 from kgraph import backend as K
 
@@ -194,7 +196,7 @@ def shown(rows: list[dict[str, Any]], other: str, most: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--engine", default="numpy", help="the engine, on both sides")
-    parser.add_argument("--only", choices=LAYERS, help="layers of one kind")
+    parser.add_argument("--only", choices=[*LAYERS, "memory"], help="layers of one kind, or the memory of a loop")
     parser.add_argument("--rounds", type=int, default=40, help="of both sides by turns")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     args = parser.parse_args()
@@ -203,12 +205,15 @@ def main() -> None:
     beside = []
     if args.engine == "numpy" and importlib.util.find_spec("tensorflow"):
         beside = [measure(layer, "numpy", "tensorflow", args.rounds) for layer in layers if layer.kind == "conv"]
+    peaks = memory.in_processes(args.engine) if args.only in (None, "memory") else []
     if args.json:
-        print(json.dumps({"layers": found, "tensorflow": beside}, default=lambda spread: spread.as_json(), indent=1))
+        rows = {"layers": found, "tensorflow": beside, "bytes": dict(zip(memory.STEPS, peaks, strict=False))}
+        print(json.dumps(rows, default=lambda spread: spread.as_json(), indent=1))
         return
-    print(shown(found, "by hand", MOST_RATIO))
-    if beside:
-        print("\n" + shown(beside, "TensorFlow", MOST_OF_TENSORFLOW))
+    parts = [shown(found, "by hand", MOST_RATIO)] if found else []
+    parts += [shown(beside, "TensorFlow", MOST_OF_TENSORFLOW)] if beside else []
+    parts += [memory.shown(peaks)] if peaks else []
+    print("\n\n".join(parts))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,13 @@ from kgraph.ir.types import INTEGERS, Size, TensorType, TupleType, merge_size, n
 
 STEP = TensorType("int32", ())
 
-#: Ops whose results in a body are kept for the way back; what else a gradient needs is computed again from these.
-SAVED = {"matmul", "conv", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "sigmoid", "softplus", "power"}
+#: Ops whose results in a body are kept for the way back, where a gradient reads them; what else it needs is computed again from
+#: these. Each takes several times as long as reading what it gave, and most are the last of their gradient: what a tanh was of
+#: need not be kept then.
+SAVED = {
+    "matmul", "conv", "conv_input_grad", "conv_kernel_grad", "max_pool", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh",
+    "sigmoid", "softplus", "power", "softmax", "log_softmax", "logsumexp",
+}  # fmt: skip
 
 # ---------------------------------------------------------------------------------------------------- type rule
 

@@ -91,9 +91,11 @@ def cut(graph: Graph, given: Sequence[Node], made: Origin) -> Graph:
     """The graph with a placeholder at each input that is none, so that what it was made of is not computed."""
     stand_ins: dict[Node, Node] = {}
     inputs = []
+    seen: set[Node] = set()
     for position, node in enumerate(given):
-        if node in given[:position] or node.op is o.learning_phase:  # one of these is no longer among them
+        if node in seen or node.op is o.learning_phase:  # one of these is no longer among them
             raise _wrong(GraphError, "an input is named twice", made, f"input {position}: {describe(node)}")
+        seen.add(node)
         if node.op is o.placeholder:
             inputs.append(node)
         else:

@@ -65,12 +65,15 @@ def _sum(terms: Sequence[Node]) -> Node:
 
 
 def _terms(total: Node) -> list[Node]:
-    """The terms of a sum, from left to right."""
+    """The terms of a sum, from left to right. A sum that is a term twice is taken apart once: doubled again and again, it would
+    have more terms than can be counted."""
     found: list[Node] = []
+    apart: set[Node] = set()
     waiting = [total]
     while waiting:
         node = waiting.pop()
-        if node.op is o.add and all(i.type is total.type for i in node.inputs):
+        if node.op is o.add and node not in apart and all(i.type is total.type for i in node.inputs):
+            apart.add(node)
             waiting += reversed(node.inputs)
         else:
             found.append(node)

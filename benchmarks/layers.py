@@ -97,7 +97,7 @@ def pool(layer: Layer, engine: str, sums: bool) -> tuple[Call, list[np.ndarray]]
 
 
 def weights(how: Mapping[str, Any]) -> list[np.ndarray]:
-    """Of an LSTM: those of the input, those of the state, and the bias; gates forget, input, output, candidate, side by side."""
+    """Of an LSTM: of the input, of the state, and the bias; the gates forget, write, read, candidate side by side."""
     features, units = how["features"], how["units"]
     return [0.1 * floats(*shape, seed=i) for i, shape in enumerate(((features, 4 * units), (units, 4 * units), (4 * units,)))]
 

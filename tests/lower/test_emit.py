@@ -189,3 +189,44 @@ def test_a_value_that_dies_is_written_over() -> None:
     assert "negative(v0, v0)" in source
     assert "exp(v0, v0)" in source
     assert "exp(a0, a0)" not in source
+
+
+def test_a_view_of_a_value_that_dies_is_written_over_and_a_view_of_an_input_is_not() -> None:
+    x = o.placeholder(type=TensorType("float32", (2, 6)), uid=Identity())
+    wide = o.exp(x)
+    views = [o.transpose(o.reshape(y, shape=(3, 4)), perm=(1, 0)) + 1.0 for y in (wide, x)]
+    graph = Graph([x], [o.negative(view) for view in views])
+    assert_computes(graph, [np.arange(12, dtype="float32").reshape(2, 6)])
+    assert NumpyProgram(Graph([x], graph.outputs[:1])).source.count("add(") == 1
+    assert NumpyProgram(Graph([x], graph.outputs[1:])).source.count("add(") == 0
+    stretched = o.reshape(o.broadcast_to(wide[0], shape=(2, 6)), shape=(2, 6)) * o.reshape(x, shape=(2, 6))
+    assert_computes(Graph([x], [stretched]), [np.arange(12, dtype="float32").reshape(2, 6)])
+
+
+def test_what_is_asked_for_its_shape_alone_is_not_computed() -> None:
+    x = o.placeholder(type=TensorType("float32", (None, 3)), uid=Identity())
+    y = o.exp(x)
+    loss = o.sum(o.square(y), axis=(0, 1), keepdims=False)
+    (slope,) = grad.gradients(loss, [x])
+    assert slope is not None
+    program = NumpyProgram(Graph([x], [slope]))
+    assert "square" not in program.source
+    values = np.array([[0, 1, 2]], "float32")
+    np.testing.assert_allclose(program(values)[0], 2 * np.exp(2 * values), rtol=1e-6)
+
+
+LAST = 2**63 - 1
+KEYS: list[Any] = [
+    (slice(None), slice(1, 3)), slice(2, None), slice(None, -1), slice(None, None, 2), slice(None, None, -1), slice(3, None, -2),
+    slice(1, LAST), slice(3, LAST, -1), slice(LAST, 1, -1), slice(-LAST, 2), slice(2, 2), (0, -1), (None, slice(None), None, 1),
+    (slice(None), slice(None), None), (), 3, -4, (slice(1, 4, 2), slice(4, 1, -2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", KEYS, ids=str)
+def test_slices_as_they_are_spelled(key: Any) -> None:
+    x = o.placeholder(type=TensorType("float32", (4, 5)), uid=Identity())
+    value = np.arange(20, dtype="float32").reshape(4, 5)
+    program = NumpyProgram(Graph([x], [x[key] + 1.0]))
+    assert "index(" not in program.source
+    np.testing.assert_array_equal(program(value)[0], value[key] + 1, strict=True)

@@ -28,7 +28,7 @@ from kgraph import phase  # noqa: E402
 from kgraph.config import Settings, changed, settings  # noqa: E402
 from kgraph.lower.engine import engine_names  # noqa: E402
 from tests import groups  # noqa: E402
-from tests.engines import engines_installed  # noqa: E402
+from tests.engines import engines_installed, engines_tested  # noqa: E402
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -47,7 +47,7 @@ def pytest_collection_finish() -> None:
 collect_ignore = ["test_engines_together.py"] if len(engines_installed()) < 2 else []
 
 #: Tests of one engine's own machinery.
-collect_ignore_glob = [f"lower/test_{name}*.py" for name in engine_names() if name not in engines_installed()]
+collect_ignore_glob = [f"lower/test_{name}*.py" for name in engine_names() if name not in engines_tested()]
 
 
 @pytest.fixture(autouse=True)
@@ -63,9 +63,9 @@ def clean_state() -> Iterator[None]:
     np.random.set_state(before)  # noqa: NPY002
 
 
-@pytest.fixture(params=engines_installed())
+@pytest.fixture(params=engines_tested())
 def engine(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each installed engine in turn, as the one that functions run on."""
+    """Each engine that is tested here in turn, as the one that functions run on."""
     with changed(engine=request.param):
         yield request.param
 
@@ -73,7 +73,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 def uncompiled() -> Iterator[None]:
     """For tests of very many programs: Theano, which takes a second to compile one, runs its Python code, as without a compiler."""
-    if "theano" not in engines_installed():
+    if "theano" not in engines_tested():
         yield
         return
     import theano

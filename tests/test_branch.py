@@ -16,7 +16,7 @@ from kgraph.errors import DTypeError, IndexOutOfRange, ShapeError
 from kgraph.ir.guards import DEEPEST
 from kgraph.ir.node import Graph
 from kgraph.ir.traverse import toposort
-from tests.engines import engines_installed
+from tests.engines import engines_tested
 
 
 class Printed:
@@ -482,7 +482,7 @@ def count_probes(program: Sequence[Any]) -> int:
 
 
 @pytest.mark.usefixtures("uncompiled")
-@pytest.mark.parametrize("engine", engines_installed())
+@pytest.mark.parametrize("engine", engines_tested())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(program=PROGRAMS, optimize=st.booleans(), seed=st.integers(0, 2**32 - 1))
 def test_random_programs_of_nested_branches(program: Any, optimize: bool, seed: int, engine: str) -> None:

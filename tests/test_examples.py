@@ -11,7 +11,7 @@ import pytest
 
 from kgraph import backend as K
 from kgraph.lower.engine import engine_names
-from tests.engines import engines_installed
+from tests.engines import engines_tested
 from tests.process import ROOT, run_python
 
 #: Example -> the shape of an image, and the least accuracy on images held out, in percent.
@@ -33,7 +33,7 @@ def accuracies(example: str, engine: str) -> list[float]:
     return [float(found) for found in re.findall(r"^(?:train|held-out) +([\d.]+) %", printed, re.MULTILINE)]
 
 
-@pytest.mark.parametrize("engine", engines_installed())
+@pytest.mark.parametrize("engine", engines_tested())
 def test_digits_are_learnt_as_well_on_every_engine(engine: str) -> None:
     trained, held_out = accuracies("digits_mlp", engine)
     assert trained > 99.5
@@ -57,7 +57,7 @@ def losses(example: str, engine: str) -> list[float]:
     return [float(train([images[i : i + 32], labels[i : i + 32]], training=True)) for i in range(0, 20 * 32, 32)]
 
 
-@pytest.mark.parametrize("engine", engines_installed())
+@pytest.mark.parametrize("engine", engines_tested())
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_losses_of_each_example_fall_alike_on_every_engine(
     example: str, engine: str, monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,7 @@ import pytest
 import kgraph.function
 from kgraph import backend as K
 from kgraph.errors import FeedError, GraphError, IndexOutOfRange, KGraphError, ShapeError, UpdateError
-from tests.engines import engines_installed
+from tests.engines import engines_tested
 from tests.numeric import arange
 from tests.process import run_python
 
@@ -411,7 +411,7 @@ def test_any_other_argument_is_a_type_error(name: str) -> None:
         K.function([], [], **{name: 1})
 
 
-@pytest.mark.parametrize("engine", engines_installed())
+@pytest.mark.parametrize("engine", engines_tested())
 @pytest.mark.parametrize("optimize", [True, False, ["fold"], ("sink",), ["sink", "fold"], [], {"fold"}], ids=str)
 def test_optimize_changes_no_value(optimize: Any, engine: str) -> None:
     x, v = K.placeholder((None, 3)), K.variable([1.0, 2.0, 3.0])

@@ -32,7 +32,7 @@ from kgraph.ir.weak import WeakTable
 from kgraph.lower.emit import NumpyProgram
 from kgraph.lower.engine import Engine
 from kgraph.lower.numpy import RULES
-from tests.engines import engines_installed
+from tests.engines import engines_tested
 from tests.lower.toy_far import far_engine
 from tests.process import run_python
 
@@ -268,7 +268,7 @@ def test_while_a_function_is_compiled(stage: str, other_thread: ThreadPoolExecut
     assert interrupted > 0.9 * min(total, 25)
 
 
-@pytest.mark.parametrize("engine", engines_installed())
+@pytest.mark.parametrize("engine", engines_tested())
 def test_while_an_engine_compiles(engine: str, other_thread: ThreadPoolExecutor) -> None:
     assert_trains(Model(engine))
     limit = sys.getrecursionlimit()
@@ -322,7 +322,7 @@ def test_while_the_cache_changes(what: str) -> None:
 
 
 @pytest.mark.parametrize("c", [True, False])
-@pytest.mark.parametrize("engine", [*engines_installed(), "far"])
+@pytest.mark.parametrize("engine", [*engines_tested(), "far"])
 def test_while_a_training_step_runs(engine: str, c: bool, other_thread: ThreadPoolExecutor) -> None:
     model = Model(far_engine([]) if engine == "far" else engine)
     assert_trains(model)

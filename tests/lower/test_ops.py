@@ -24,7 +24,7 @@ from kgraph.lower.variable import Variable
 from tests.cases import CASES, KNOWN_GAPS, SOURCES
 from tests.cases.base import Array, Case, widest
 from tests.cases.random import is_plausible
-from tests.engines import engines_installed
+from tests.engines import engines_tested
 from tests.lower.batches import BATCHED, Part, run
 from tests.numeric import assert_gradient, central_difference, weights
 
@@ -41,7 +41,7 @@ def _rows(cases: Sequence[Case]) -> list[Any]:
     return [
         pytest.param(case, engine, id=f"{case}-{engine}", marks=_gap(case, engine))
         for case in cases
-        for engine in engines_installed()
+        for engine in engines_tested()
     ]
 
 

@@ -16,8 +16,8 @@ nox.options.reuse_venv = "no"
 
 
 class Environment(NamedTuple):
-    """What is installed beside kgraph and its extra `test`, the engines that have to be there then, and those of which the tests
-    of one engine at a time run there."""
+    """What is installed beside kgraph and its extra `test`; the engines that have to be there then; those on which the tests of
+    one engine at a time run."""
 
     packages: list[str]
     engines: str

@@ -87,6 +87,10 @@ class ConfigError(KGraphError, ValueError):
     """A settings file that cannot be read, or a setting with a value that it cannot have."""
 
 
+class RewriteWarning(UserWarning):
+    """A rule that is left out, because it failed, or optimising that took too long. The program runs all the same."""
+
+
 class EngineError(KGraphError, ValueError):
     """An engine that is not known or not installed."""
 

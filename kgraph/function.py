@@ -20,7 +20,7 @@ from kgraph.ir.listing import Listing, is_large
 from kgraph.ir.node import Constant, Graph, Node, describe
 from kgraph.ir.operators import Operators
 from kgraph.ir.origin import Origin, here
-from kgraph.ir.passes import Record, chosen, run_pipeline
+from kgraph.ir.passes import Passes, Record, chosen, run_pipeline
 from kgraph.ir.traverse import substitute, toposort
 from kgraph.lower.engine import Engine, engines_with, get_engine
 from kgraph.lower.variable import Variable
@@ -45,6 +45,8 @@ class Function:
       engine: name of the engine; None for the one configured when the function is first called.
       optimize: True, False, or the names of passes.
       options: for the engine.
+      exclude: names of rules that the passes leave out.
+      finite: whether rules may be used that hold for finite numbers alone.
     Raises: GraphError, UpdateError, BodyError.
 
     Attributes:
@@ -60,11 +62,13 @@ class Function:
         engine: str | Engine | None = None,
         optimize: bool | Iterable[str] = True,
         options: dict[str, Any] | None = None,
+        exclude: Iterable[str] = (),
+        finite: bool = False,
     ):
         self._made = here(2)
         try:
             self._engine = None if engine is None else get_engine(engine)
-            self.passes = chosen(optimize)
+            self.passes = chosen(optimize, exclude, finite)
         except KGraphError as error:
             raise error.at(self._made.function, (), str(self._made)) from error.__cause__
         self.options = dict(options or {})
@@ -355,7 +359,7 @@ class Function:
 
 def _loaded(
     graph: Graph, fed_phase: int | None, shown: list[str], names: list[Any], single: bool, made: Origin,
-    engine: str | None, passes: tuple[str, ...], options: dict[str, Any],
+    engine: str | None, passes: Passes, options: dict[str, Any],
 ) -> Function:  # fmt: skip
     function = Function.__new__(Function)
     function.graph, function._fed_phase, function._shown, function._names = graph, fed_phase, shown, names

@@ -132,6 +132,8 @@ def function(
     engine: str | Engine | None = None,
     optimize: bool | Iterable[str] = True,
     options: Any = None,
+    exclude: Iterable[str] = (),
+    finite: bool = False,
     **kwargs: Any,
 ) -> Function:
     """A compiled function of a graph: see `kgraph.function.Function`, which it returns.
@@ -141,6 +143,8 @@ def function(
       engine: the engine's name, or the engine itself; None for the configured one.
       optimize: True, False, or names of passes.
       options: dict of options of the engine.
+      exclude: names of rules that the passes leave out.
+      finite: whether rules may be used that hold for finite numbers alone, such as x * 0 -> 0.
       kwargs: what Theano's or TensorFlow's functions took is accepted, and ignored with one warning; anything else is a
         TypeError.
 
@@ -153,4 +157,4 @@ def function(
     if options is not None and not isinstance(options, dict):
         warn_of_foreign(["options"])
         options = None
-    return Function(inputs, outputs, updates, engine, optimize, options)
+    return Function(inputs, outputs, updates, engine, optimize, options, exclude, finite)

@@ -136,7 +136,7 @@ class Constant:
     Python holds 1 == 1.0 == True and 0.0 == -0.0, which are different constants; NaN is equal to itself here.
     """
 
-    __slots__ = ("array", "key", "_hash")
+    __slots__ = ("array", "key", "_hash", "_uniform")
 
     def __init__(self, array: np.ndarray[Any, Any]):
         array = np.array(array, array.dtype.newbyteorder("="), order="C", copy=True)  # of one byte order: bytes are compared
@@ -145,6 +145,17 @@ class Constant:
         self.array = array
         self.key = (array.dtype.name, array.shape, data)
         self._hash = hash(self.key)
+        self._uniform: Any = self
+
+    @property
+    def uniform(self) -> Any:
+        """The number that all elements are, the sign of a zero included; None where they differ, or there are none."""
+        if self._uniform is self:
+            flat = self.array.reshape(-1)
+            ends = flat[:1].tobytes(), flat[-1:].tobytes()
+            same = flat.size and ends[0] == ends[1] and flat.tobytes() == ends[0] * flat.size
+            self._uniform = flat[0].item() if same else None
+        return self._uniform
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Constant) and self.key == other.key

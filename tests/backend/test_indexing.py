@@ -50,6 +50,7 @@ BOUNDS = [None, -5, -4, -3, -1, 0, 1, 3, 4, 5]
 
 
 @KNOWN
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("step", [None, 1, 2, 3, 5, -1, -2, -4])
 @pytest.mark.parametrize("size", [0, 1, 4])
 def test_every_slice_of_a_vector(size: int, step: int | None, known: bool, engine: str) -> None:

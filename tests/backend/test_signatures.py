@@ -161,7 +161,7 @@ SIGNATURES = [
 
 #: What kgraph's functions take besides; each has a default.
 MORE = {
-    "function": ["engine", "optimize", "options"],
+    "function": ["engine", "optimize", "options", "exclude", "finite"],
     "gradients": ["disconnected"],
     "random_normal_variable": ["seed"],
     "random_uniform_variable": ["seed"],

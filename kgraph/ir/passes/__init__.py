@@ -2,29 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from kgraph.errors import GraphError
-from kgraph.ir.node import Graph
+from kgraph.ir import rewrite as rewriting
+from kgraph.ir.node import Graph, Node
 from kgraph.ir.op import Op
 from kgraph.ir.passes.fold import fold
 from kgraph.ir.passes.legalise import legalise
 from kgraph.ir.passes.loops import loops
-from kgraph.ir.passes.record import Record, Rewrite
 from kgraph.ir.passes.sink import sink
 from kgraph.ir.passes.specialise import specialise
+from kgraph.ir.record import Record, Rewrite
+from kgraph.ir.rewrite import Rule, Rules, check_names, rewrite, without
 
 Pass = Callable[[Graph, Record], Graph]
 
-#: Name -> pass, in the order in which they run. specialise comes before them and legalise after: both need to be told
-#: what for. loops takes away what is kept for gradients that nobody asked for, and sink decides which side of a branch runs, so
-#: that they run whatever `optimize` says.
+#: Name -> pass, in the order in which they run. Neighbours that are rules share one sweep. specialise comes before them and
+#: legalise after: both need to be told what for. loops takes away what is kept for gradients that nobody asked for, and sink
+#: decides which side of a branch runs, so that they run whatever `optimize` says.
 PIPELINE: dict[str, Pass] = {"fold": fold, "loops": loops, "sink": sink}
 ALWAYS = ("loops", "sink")
 
 
-def chosen(optimize: bool | Iterable[str]) -> tuple[str, ...]:
-    """The names of the passes that ``optimize`` (True, False, or names) asks for, in the order in which they run.
+class Passes(NamedTuple):
+    """Which passes run, and which of their rules.
+
+    Attributes:
+      names: in the order in which they run.
+      exclude: names of rules that do not.
+      finite: whether rules run that hold for finite numbers alone.
+      version: changes whenever a pass or a rule comes or goes, so that what was made before is not taken for what would be now.
+    """
+
+    names: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+    finite: bool = False
+    version: int = 0
+
+    def rules(self) -> Iterator[Rule]:
+        """The rules that run, in order."""
+        for name in self.names:
+            each = PIPELINE[name]
+            if isinstance(each, Rules):
+                yield from without(each, self.exclude, self.finite)
+
+
+def every_rule() -> list[Rule]:
+    """All rules of all passes."""
+    return [rule for each in PIPELINE.values() if isinstance(each, Rules) for rule in each]
+
+
+def chosen(optimize: bool | Iterable[str] = True, exclude: Iterable[str] = (), finite: bool = False) -> Passes:
+    """What ``optimize`` (True, False, or names of passes) asks for.
 
     Raises: GraphError for a name that is none.
     """
@@ -37,41 +69,88 @@ def chosen(optimize: bool | Iterable[str]) -> tuple[str, ...]:
         raise GraphError(
             f"there is no pass {', '.join(sorted(map(repr, unknown)))}", hint=f"the passes are {', '.join(PIPELINE)}"
         )
-    return tuple(name for name in PIPELINE if name in wanted or name in ALWAYS)
+    left_out = check_names(exclude, every_rule())
+    running = tuple(name for name in PIPELINE if name in wanted or name in ALWAYS)
+    return Passes(running, tuple(sorted(left_out)), bool(finite), rewriting.version())
+
+
+def add_pass(name: str, added: Pass, after: str | None = None) -> None:
+    """Adds a pass, or a set of rules, to those that every function made from now on runs.
+
+    Args:
+      name: for ``optimize=[...]`` and for records.
+      added: ``(graph, record) -> graph``, or `Rules`.
+      after: the pass that it runs after; None for the end.
+    Raises: GraphError if there is a pass of the name, or none of the name ``after``.
+    """
+    if name in PIPELINE:
+        raise GraphError(f"there is a pass {name!r} already", hint=f"remove_pass({name!r}) takes it away")
+    if after is not None and after not in PIPELINE:
+        raise GraphError(f"there is no pass {after!r}", hint=f"the passes are {', '.join(PIPELINE)}")
+    before = dict(PIPELINE)
+    PIPELINE.clear()
+    for known, each in before.items():
+        PIPELINE[known] = each
+        if known == after:
+            PIPELINE[name] = added
+    PIPELINE.setdefault(name, added)
+    rewriting.changed()
+
+
+def remove_pass(name: str) -> None:
+    """Takes a pass away. Raises GraphError if there is none of the name, or if no program can do without it."""
+    if name in ALWAYS:
+        raise GraphError(f"no program can do without the pass {name!r}")
+    if PIPELINE.pop(name, None) is None:
+        raise GraphError(f"there is no pass {name!r}", hint=f"the passes are {', '.join(PIPELINE)}")
+    rewriting.changed()
 
 
 def run_pipeline(
     graph: Graph,
-    phase: int,
-    passes: Iterable[str] = tuple(PIPELINE),
-    rules: Collection[Op] | None = None,
+    phase: int | None = None,
+    passes: Passes | None = None,
+    ops: Collection[Op] | None = None,
     record: Record | None = None,
+    givens: Mapping[Node, Node] | None = None,
 ) -> Graph:
     """The graph of one phase, improved, in ops that the engine has rules for.
 
     Args:
-      phase: 0 test, 1 train.
-      passes: names, as `chosen` gives them.
-      rules: the ops that the engine has rules for; None for all.
+      phase: 0 test, 1 train; None leaves it open.
+      passes: those that run, as `chosen` gives them; None for all.
+      ops: those that the engine has rules for; None for all.
       record: takes what is rewritten.
+      givens: placeholder -> what it is known to be.
     """
     record = Record() if record is None else record
-    graph = specialise(graph, record, phase)
-    for name in passes:
-        graph = PIPELINE[name](graph, record)
-    return graph if rules is None else legalise(graph, record, rules)
+    passes = chosen() if passes is None else passes
+    graph = specialise(graph, record, phase, givens or {})
+    for together, of in itertools.groupby([PIPELINE[name] for name in passes.names], lambda each: isinstance(each, Rules)):
+        if together:
+            rules = [rule for rules in of if isinstance(rules, Rules) for rule in rules]
+            graph = rewrite(graph, without(rules, passes.exclude, passes.finite), record)
+            continue
+        for each in of:
+            graph = each(graph, record)
+    return graph if ops is None else legalise(graph, record, ops)
 
 
 __all__ = [
     "ALWAYS",
     "PIPELINE",
     "Pass",
+    "Passes",
     "Record",
     "Rewrite",
+    "Rules",
+    "add_pass",
     "chosen",
+    "every_rule",
     "fold",
     "legalise",
     "loops",
+    "remove_pass",
     "run_pipeline",
     "sink",
     "specialise",

@@ -11,10 +11,10 @@ import kgraph.ir.ops as o
 from kgraph.ir.listing import is_large
 from kgraph.ir.node import Graph, Node
 from kgraph.ir.op import Op
-from kgraph.ir.origin import building
 from kgraph.ir.passes.loops import part_of
-from kgraph.ir.passes.record import Record
-from kgraph.ir.traverse import rebuilt, substitute
+from kgraph.ir.pattern import whole
+from kgraph.ir.rewrite import Rules
+from kgraph.ir.traverse import substitute
 from kgraph.ir.types import TensorType
 from kgraph.quiet import quietly
 
@@ -22,106 +22,88 @@ from kgraph.quiet import quietly
 LARGEST = 4096
 
 
-def fold(graph: Graph, record: Record) -> Graph:
-    """Constants in the place of what is known before the program runs."""
-
-    def rebuild(node: Node, inputs: tuple[Node, ...]) -> Node:
-        if node.op is o.scan and any(i.op is o.constant for i in inputs):
-            node, inputs = _with_constants_inside(node, inputs, record)
-        made = rebuilt(node, inputs, lambda body: fold(body, record)) if inputs != node.inputs or node.op.bodies else node
-        before, building.origin = building.origin, node.origins[0]
-        try:
-            for rule, fold_one in _RULES:
-                folded = fold_one(made)
-                if folded is not None:
-                    record.note("fold", rule, made, folded)
-                    return folded
-        finally:
-            building.origin = before
-        return made
-
-    return graph.with_roots(substitute(graph.roots, {}, rebuild, every=True))
+fold = Rules("fold")
 
 
-def _with_constants_inside(node: Node, inputs: tuple[Node, ...], record: Record) -> tuple[Node, tuple[Node, ...]]:
-    """A loop whose captures are no constants: the learning phase of a program, say, decides branches in its body."""
-    node = rebuilt(node, inputs)  # the types of its operands are known as precisely as can be
-    body: Graph = node.attr("body")
-    first = 1 + node.attr("sequences") + node.attr("states")
-    captured = zip(body.inputs[first:], inputs[first:], strict=True)
+@fold.rule(whole(o.switch))
+def branch(out: Node) -> Node | str:
+    """switch(c, x, x) -> x; switch(True, x, y) -> x; switch(False, x, y) -> y"""
+    condition, x, y = out.inputs
+    if x is y:
+        return x
+    if condition.op is not o.constant:
+        return "the condition is not known"
+    return x if _value(condition) else y
+
+
+@fold.rule(whole(o.shape), whole(o.size), whole(o.index))
+def size(out: Node) -> Node | str:
+    """size(x) -> a number, where it is known"""
+    if out.op is o.shape:
+        x = out.inputs[0].type
+        return o.constant_of(np.array(x.shape, "int32")) if x.is_static else "a size is not known"
+    known = o.static_int(out)
+    return "the size is not known" if known is None else o.scalar(known, out.dtype)
+
+
+@fold.rule(*[whole(op) for op in o.OPS.values() if op.sized])
+def dynamic_size(out: Node) -> Node | str:
+    """reshape(x, n) -> reshape(x, shape=(3,)), where n is known to be 3: the type gets more precise"""
+    assert out.op.sized is not None
+    attrs = dict(out.attrs)
+    entries = list(attrs[out.op.sized])
+    holes = [i for i, entry in enumerate(entries) if entry is None]
+    split = len(out.inputs) - len(holes)
+    kept = []
+    for hole, n in zip(holes, out.inputs[split:], strict=True):
+        known = o.static_int(n)
+        if known is None:
+            kept.append(n)
+        else:
+            entries[hole] = known
+    if len(kept) == len(holes):
+        return "no more sizes are known"
+    attrs[out.op.sized] = tuple(entries)
+    return out.op(*out.inputs[:split], *kept, **attrs)
+
+
+@fold.rule(whole(over=o.constant))
+def constant(out: Node) -> Node | str:
+    """f(constants) -> a constant"""
+    meaning = out.op.numpy
+    if meaning is None or out.op.effect or out.op in _NOT_COMPUTED or out.type.__class__ is not TensorType:
+        return "it is computed by programs alone"
+    size = out.type.size
+    if size is None or size > max(LARGEST, *(i.type.size or 0 for i in out.inputs)):
+        return f"it has more than {LARGEST} elements, and more than what it is made of"
+    try:
+        return o.constant_of(_computed(out, meaning))
+    except (ValueError, IndexError, ZeroDivisionError) as error:
+        # The program raises it, in the call, where it can be told from an error of kgraph's own.
+        return f"computing it raises {error}"
+
+
+@fold.rule(whole(o.scan))
+def capture(out: Node) -> Node | str:
+    """scan over a constant capture -> scan with the constant inside
+
+    The learning phase of a program, say, decides branches in the body.
+    """
+    body: Graph = out.attr("body")
+    first = 1 + out.attr("sequences") + out.attr("states")
+    captured = zip(body.inputs[first:], out.inputs[first:], strict=True)
     fixed = {p: i for p, i in captured if i.op is o.constant and not is_large(i.attrs[0][1])}
     if not fixed:
-        return node, inputs
-    left = [(p, i) for p, i in zip(body.inputs, inputs, strict=True) if p not in fixed]
+        return "no capture is a small constant"
+    left = [(p, i) for p, i in zip(body.inputs, out.inputs, strict=True) if p not in fixed]
     parameters = [o.param(index=n, type=p.type) for n, (p, _) in enumerate(left)]
     places = {p: parameter for (p, _), parameter in zip(left, parameters, strict=True)}
     numbers = [n for n, p in enumerate(body.inputs) if p not in fixed]
     inside = Graph(parameters, substitute(body.outputs, {**places, **fixed}), built_as=part_of(body, numbers))
-    inputs = tuple([i for _, i in left])
-    attrs = tuple([(name, inside if name == "body" else value) for name, value in node.attrs])
-    before, building.origin = building.origin, node.origins[0]
-    try:
-        made = o.scan.apply(inputs, attrs)
-    finally:
-        building.origin = before
-    record.note("fold", "capture", node, made)
-    return made, inputs
-
-
-def _branch(node: Node) -> Node | None:
-    """A branch whose condition is known, or whose sides are one, is a side."""
-    if node.op is o.switch and node.inputs[1] is node.inputs[2]:
-        return node.inputs[1]
-    if node.op is o.switch and node.inputs[0].op is o.constant:
-        return node.inputs[1] if _value(node.inputs[0]) else node.inputs[2]
-    return None
-
-
-def _size(node: Node) -> Node | None:
-    """Sizes that are known are numbers."""
-    if node.op is o.shape and node.inputs[0].type.is_static:
-        return o.constant_of(np.array(node.inputs[0].type.shape, "int32"))
-    if node.op in _SIZES:
-        known = o.static_int(node)
-        return None if known is None else o.scalar(known, node.dtype)
-    return None
-
-
-def _dynamic_size(node: Node) -> Node | None:
-    """A symbolic size that is known goes from the inputs into the attrs, and the type gets more precise."""
-    if node.op.sized is None:
-        return None
-    attrs = dict(node.attrs)
-    entries = list(attrs[node.op.sized])
-    holes = [i for i, entry in enumerate(entries) if entry is None]
-    split = len(node.inputs) - len(holes)
-    kept = []
-    for hole, size in zip(holes, node.inputs[split:], strict=True):
-        known = o.static_int(size)
-        if known is None:
-            kept.append(size)
-        else:
-            entries[hole] = known
-    if len(kept) == len(holes):
-        return None
-    attrs[node.op.sized] = tuple(entries)
-    return node.op(*node.inputs[:split], *kept, **attrs)
-
-
-def _constant(node: Node) -> Node | None:
-    """An op over constants is a constant."""
-    meaning = node.op.numpy
-    if meaning is None or node.op.source or node.op.effect or node.op in _NOT_COMPUTED:
-        return None
-    if not node.inputs or not all(i.op is o.constant for i in node.inputs) or node.type.__class__ is not TensorType:
-        return None
-    size = node.type.size
-    if size is None or size > max(LARGEST, *(i.type.size or 0 for i in node.inputs)):
-        return None
-    try:
-        return o.constant_of(_computed(node, meaning))
-    except (ValueError, IndexError, ZeroDivisionError):
-        return None  # the program raises it, in the call, where it can be told from an error of kgraph's own
+    return o.scan(
+        *[i for _, i in left], body=inside,
+        sequences=out.attr("sequences"), states=out.attr("states"), reverse=out.attr("reverse"),
+    )  # fmt: skip
 
 
 @quietly
@@ -133,9 +115,5 @@ def _value(node: Node) -> Any:
     return node.attrs[0][1].array
 
 
-_SIZES: tuple[Op, ...] = (o.size, o.index)
 # An identity is asked for as a node of its own; a branch is folded by its condition alone.
 _NOT_COMPUTED: tuple[Op, ...] = (o.identity, o.switch, o.cond, o.item)
-_RULES: tuple[tuple[str, Callable[[Node], Node | None]], ...] = (
-    ("branch", _branch), ("size", _size), ("dynamic_size", _dynamic_size), ("constant", _constant),
-)  # fmt: skip

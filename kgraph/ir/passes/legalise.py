@@ -10,7 +10,7 @@ from kgraph.errors import GraphError, MissingRule
 from kgraph.ir.node import Graph, Node, describe
 from kgraph.ir.op import Op
 from kgraph.ir.origin import building
-from kgraph.ir.passes.record import Record
+from kgraph.ir.record import Record
 from kgraph.ir.traverse import rebuilt, substitute
 
 #: An expansion may use ops that are expanded in their turn; more rounds than this is a circle.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import kgraph.ir.ops as o
 from kgraph.ir.node import Graph, Node
 from kgraph.ir.origin import building
-from kgraph.ir.passes.record import Record
+from kgraph.ir.record import Record
 from kgraph.ir.traverse import rebuilt, substitute, toposort
 
 

@@ -14,7 +14,7 @@ from kgraph.ir.body import close
 from kgraph.ir.guards import Guard, guards, taken
 from kgraph.ir.node import Graph, Node
 from kgraph.ir.origin import building
-from kgraph.ir.passes.record import Record
+from kgraph.ir.record import Record
 from kgraph.ir.traverse import rebuilt, substitute, toposort
 
 

@@ -21,7 +21,15 @@ class Rewrite:
 
 
 class Record(list[Rewrite]):
-    """The rewrites of a pipeline, in order."""
+    """The rewrites of a pipeline, in order.
+
+    Attributes:
+      left_out: rules that failed, by name -> what they did.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left_out: dict[str, str] = {}
 
     def note(self, by: str, rule: str, before: Node, after: Node) -> None:
         self.append(Rewrite(by, rule, before, after))

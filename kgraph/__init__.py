@@ -1,3 +1,9 @@
 """kgraph: the Keras 1.x backend functions as an engine-neutral graph, compiled to many engines."""
 
 __version__ = "0.1.0"
+
+from kgraph.check import check_rule
+from kgraph.ir.passes import add_pass, remove_pass
+from kgraph.optimizer import explain, optimize
+
+__all__ = ["add_pass", "check_rule", "explain", "optimize", "remove_pass"]

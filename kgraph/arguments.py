@@ -11,7 +11,7 @@ from kgraph.errors import FeedError, GraphError, KGraphError, UpdateError
 from kgraph.ir.body import check_no_strays
 from kgraph.ir.node import Graph, Identity, Node, as_given, describe
 from kgraph.ir.operators import Operators
-from kgraph.ir.origin import Origin
+from kgraph.ir.origin import Origin, here
 from kgraph.ir.promote import as_dtype, as_node
 from kgraph.ir.traverse import substitute, toposort
 
@@ -85,6 +85,20 @@ def as_updates(updates: Iterable[Any], made: Origin) -> list[tuple[Node, Node]]:
             message = "a variable is updated twice, by different values"
             raise _wrong(UpdateError, message, made, *operands, hint="name each variable once")
     return list(found.items())
+
+
+def as_graph(x: Any) -> Graph:
+    """The graph of a tensor, of a list of tensors, of a function; a graph itself. Its inputs are the placeholders it needs.
+
+    Raises: GraphError for anything else.
+    """
+    if isinstance(x, Graph):
+        return x
+    if isinstance(graph := getattr(x, "graph", None), Graph):
+        return graph
+    made = here(2)
+    outputs = as_outputs([x] if isinstance(x, Operators) else x, made)
+    return Graph([node for node in toposort(outputs) if node.op is o.placeholder], outputs)
 
 
 def cut(graph: Graph, given: Sequence[Node], made: Origin) -> Graph:

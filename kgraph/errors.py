@@ -87,6 +87,10 @@ class ConfigError(KGraphError, ValueError):
     """A settings file that cannot be read, or a setting with a value that it cannot have."""
 
 
+class RuleError(KGraphError, AssertionError):
+    """A rule that does not keep what it promises, found by `kgraph.check_rule`."""
+
+
 class RewriteWarning(UserWarning):
     """A rule that is left out, because it failed, or optimising that took too long. The program runs all the same."""
 

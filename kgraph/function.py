@@ -16,11 +16,12 @@ from kgraph.arguments import as_inputs, as_outputs, as_updates, check_sources, c
 from kgraph.call import Caller, Feeds, refused
 from kgraph.config import settings
 from kgraph.errors import EngineError, GraphError, IndexOutOfRange, KGraphError, MissingRule, ShapeError
+from kgraph.explain import Explanation, bisected
 from kgraph.ir.listing import Listing, is_large
 from kgraph.ir.node import Constant, Graph, Node, describe
 from kgraph.ir.operators import Operators
 from kgraph.ir.origin import Origin, here
-from kgraph.ir.passes import Passes, Record, chosen, run_pipeline
+from kgraph.ir.passes import Passes, Record, Rewrite, chosen, run_pipeline
 from kgraph.ir.traverse import substitute, toposort
 from kgraph.lower.engine import Engine, engines_with, get_engine
 from kgraph.lower.variable import Variable
@@ -184,6 +185,31 @@ class Function:
             error.message = f"the engine {self.engine.name} has no rule for the op {error.op}, which has no simpler form"
             error.hint = f"engines that have it: {', '.join(engines_with(o.OPS[error.op])) or 'none that is loaded'}"
             raise
+
+    def explain(self, training: bool = False) -> Explanation:
+        """What the passes make of the graph of one phase, rewrite by rewrite, and what that saves. Print it, or ask it
+        ``why(tensor)`` and ``why_not(rule, tensor)``."""
+        return Explanation(self.graph, lambda passes, record: self._after(passes, training, record), self.passes)
+
+    def bisect(self, check: Callable[[Function], Any], training: bool = False) -> Rewrite | None:
+        """The one rewrite that makes a check fail, found by doing only the first few: with those before it the check passes.
+
+        Args:
+          check: takes a function like this one, of one phase; fails by raising an exception or by giving False.
+        Returns: None if the check passes.
+        Raises: ArgumentError if the check fails without any rewrite too.
+        """
+
+        def check_graph(graph: Graph) -> Any:
+            state = (self._fed_phase, self._shown, self._names, self._single, self._made)
+            return check(_loaded(graph, *state, self.engine.name, chosen(False), self.options))
+
+        return bisected(lambda record: self._after(self.passes, training, record), check_graph)
+
+    def _after(self, passes: Passes, training: bool, record: Record) -> Graph:
+        """The graph of one phase after some of its passes: as the engine gets it, if these are all."""
+        ops = self.engine.rules.keys() if passes == self.passes else None
+        return run_pipeline(self.graph, int(training), passes, ops, record)
 
     @property
     def source(self) -> str:

@@ -27,7 +27,8 @@ from kgraph.ir import guards, origin
 from kgraph.ir.listing import Listing
 from kgraph.ir.node import NODES
 from kgraph.ir.origin import building
-from kgraph.ir.passes import fold, legalise, sink, specialise
+from kgraph.ir.passes import legalise, sink, specialise
+from kgraph.ir.rewrite import rewrite
 from kgraph.ir.weak import WeakTable
 from kgraph.lower.emit import NumpyProgram
 from kgraph.lower.engine import Engine
@@ -230,7 +231,7 @@ def test_while_a_function_is_loaded(other_thread: ThreadPoolExecutor) -> None:
 STAGES: dict[str, Any] = {
     "the passes": Function.optimized,
     "specialise": specialise,
-    "fold": fold,
+    "the rules": rewrite,
     "sink": sink,
     "legalise": legalise,
     "the listing": Listing.of,

@@ -167,12 +167,13 @@ def rewrite(graph: Graph, rules: Iterable[Rule], record: Record, seconds: float 
     """
     rules = tuple([rule for rule in rules if rule.name not in record.left_out])
     while True:
-        kept = len(record)
+        kept, counted = len(record), record.by_rules
         try:
             return _Sweep(rules, record, seconds).graph(graph)
         except _Circle as circle:
             # Graphs are never changed, so that leaving the rule out is to begin again.
             del record[kept:]
+            record.by_rules = counted
             leave_out(circle.rule, circle.why, record)
             rules = tuple([rule for rule in rules if rule is not circle.rule])
 
@@ -245,7 +246,7 @@ class _Level:
         self.row: dict[Node, int] = {}
 
     def normal(self, roots: Sequence[Node]) -> list[Node]:
-        final, became, row = self.final, self.became, self.row
+        final, became, row, steps = self.final, self.became, self.row, self.sweep.record.steps
         stack = list(reversed(roots))
         while stack:
             node = stack[-1]
@@ -276,6 +277,8 @@ class _Level:
                     raise self._circle(after, stack, "undoes others")
                 raise _Circle(rule, f"undoes others: it gives back {after.op.name} at {after.origin}")
             self.uses.setdefault(after, self.uses.get(node, 1))
+            if steps is not None:
+                steps[node] = after
             became[node] = (after, rule)
             if rule is not None:
                 row.setdefault(after, row.get(node, 0) + 1)
@@ -307,7 +310,7 @@ class _Level:
 
     def _apply(self, rule: Rule, order: Pattern, node: Node) -> Node | None:
         record = self.sweep.record
-        if rule.name in record.left_out or self.sweep.over:
+        if rule.name in record.left_out or self.sweep.over or record.by_rules == record.most:
             return None
         before, building.origin = building.origin, node.origins[0]
         try:
@@ -325,6 +328,7 @@ class _Level:
             return None
         if not self._within_budget(rule, node):
             return None
+        record.by_rules += 1
         record.note(rule.of, rule.name.partition(".")[2], node, after)
         return after
 

@@ -52,12 +52,12 @@ class SizeCheck:
                 if node.op is o.scan:
                     types[node] = self._real_loop(node, inputs, values)
                     continue
-                types[node] = found = _real_type(node, inputs, values)
+                types[node] = found = real_type(node, inputs, values)
                 if node.op.broadcasts:
                     _check_equal(node, inputs, found)
             except KGraphError as error:
                 raise self._explained(error, node, types) from None
-            _note_value(node, inputs, values)
+            note_value(node, inputs, values)
 
     def _explained(self, error: KGraphError, node: Node, types: Mapping[Node, Any]) -> KGraphError:
         """The error with the operands, those of a loop as they are outside of it."""
@@ -77,8 +77,8 @@ class SizeCheck:
         given = dict(zip(body.inputs, node.op.given(*inputs, **attrs), strict=True))  # type: ignore[misc]
         first = 1 + sequences + states  # no value of a sequence or a state is the same in every step
         captured = zip(body.inputs[first:], node.inputs[first:], strict=True)
-        known = {p: value for p, i in captured if (value := _known_value(i, values)) is not None}
-        steps = _known_value(node.inputs[0], values)
+        known = {p: value for p, i in captured if (value := known_value(i, values)) is not None}
+        steps = known_value(node.inputs[0], values)
         lengths = [x.shape[0] for x in inputs[1 : 1 + sequences]]
         if steps is not None:
             o.check_length(int(steps), *[size for size in lengths if size is not None])
@@ -117,7 +117,8 @@ def unequal(axis: int, *sizes: int) -> ShapeError:
     return ShapeError(f"sizes differ at run time on axis {axis}: {' != '.join(map(str, sizes))}", hint=hint)
 
 
-def _real_type(node: Node, inputs: Sequence[TensorType], values: Mapping[Node, Any]) -> Any:
+def real_type(node: Node, inputs: Sequence[TensorType], values: Mapping[Node, Any]) -> Any:
+    """The type of a node over operands of real sizes, given what is known of values. Raises what the type rule raises."""
     if node.op.bodies:
         return node.type  # bodies were built for the sizes that were known then
     attrs = dict(node.attrs)
@@ -127,7 +128,7 @@ def _real_type(node: Node, inputs: Sequence[TensorType], values: Mapping[Node, A
         holes = [i for i, entry in enumerate(entries) if entry is None]
         filled = node.inputs[len(node.inputs) - len(holes) :] if holes else ()
         for hole, size in zip(holes, filled, strict=True):
-            value = _known_value(size, values)
+            value = known_value(size, values)
             if value is None:
                 return node.type  # a size that is computed from values: the program itself finds out
             entries[hole] = int(value)
@@ -136,7 +137,7 @@ def _real_type(node: Node, inputs: Sequence[TensorType], values: Mapping[Node, A
     return node.op.type_rule(*operands, **attrs)
 
 
-def _known_value(node: Node, values: Mapping[Node, Any]) -> Any:
+def known_value(node: Node, values: Mapping[Node, Any]) -> Any:
     if node.op is o.constant:
         return node.attrs[0][1].array
     if node in values:
@@ -145,7 +146,7 @@ def _known_value(node: Node, values: Mapping[Node, Any]) -> Any:
     return None if known is None else np.array(known, numpy_dtype(node.type.dtype))
 
 
-def _note_value(node: Node, inputs: Sequence[TensorType], values: dict[Node, Any]) -> None:
+def note_value(node: Node, inputs: Sequence[TensorType], values: dict[Node, Any]) -> None:
     """Remember the value of what is computed from sizes alone."""
     if is_tuple(node.type) or node.type.dtype not in ("int32", "int64") or node.ndim > 1:
         return
@@ -155,7 +156,7 @@ def _note_value(node: Node, inputs: Sequence[TensorType], values: dict[Node, Any
             kept = shape if node.op is o.shape else [shape[axis] for axis in node.attr("axes")]
             values[node] = np.array(kept, "int32") if node.op is o.shape else np.int32(np.prod(np.array(kept, "int64")))
         return
-    operands = [_known_value(i, values) for i in node.inputs]
+    operands = [known_value(i, values) for i in node.inputs]
     if node.op.numpy is None or not operands or any(value is None for value in operands):
         return
     if node.op.effect:

@@ -55,6 +55,7 @@ def substitute(
     replaced: Mapping[Node, Node],
     rebuild: Callable[[Node, tuple[Node, ...]], Node] | None = None,
     every: bool = False,
+    steps: dict[Node, Node] | None = None,
 ) -> list[Node]:
     """The roots with some nodes replaced by others, and their users rebuilt over those.
 
@@ -62,6 +63,7 @@ def substitute(
       replaced: old node -> new node. What a replaced node was made of is not visited.
       rebuild: ``(node, new inputs) -> node`` instead of `rebuilt`, called for nodes whose inputs changed.
       every: call it for every node.
+      steps: takes, for each node that another came in the place of, that one.
     """
     made: dict[Node, Node] = dict(replaced)
     remake = rebuild or rebuilt
@@ -69,6 +71,10 @@ def substitute(
         if node not in made:
             inputs = tuple([made[i] for i in node.inputs])
             made[node] = remake(node, inputs) if every or inputs != node.inputs else node
+    if steps is not None:
+        for node, new in made.items():
+            if new is not node and isinstance(new, Node):
+                steps.setdefault(node, new)
     return [made[root] for root in roots]
 
 

@@ -55,9 +55,13 @@ def every_rule() -> list[Rule]:
     return [rule for each in PIPELINE.values() if isinstance(each, Rules) for rule in each]
 
 
-def chosen(optimize: bool | Iterable[str] = True, exclude: Iterable[str] = (), finite: bool = False) -> Passes:
+def chosen(
+    optimize: bool | Iterable[str] = True, exclude: Iterable[str] = (), finite: bool = False, always: Iterable[str] = ALWAYS
+) -> Passes:
     """What ``optimize`` (True, False, or names of passes) asks for.
 
+    Args:
+      always: passes that run whatever is asked for.
     Raises: GraphError for a name that is none.
     """
     names = tuple(PIPELINE) if optimize is True else () if optimize is False else optimize
@@ -70,7 +74,7 @@ def chosen(optimize: bool | Iterable[str] = True, exclude: Iterable[str] = (), f
             f"there is no pass {', '.join(sorted(map(repr, unknown)))}", hint=f"the passes are {', '.join(PIPELINE)}"
         )
     left_out = check_names(exclude, every_rule())
-    running = tuple(name for name in PIPELINE if name in wanted or name in ALWAYS)
+    running = tuple(name for name in PIPELINE if name in wanted or name in always)
     return Passes(running, tuple(sorted(left_out)), bool(finite), rewriting.version())
 
 

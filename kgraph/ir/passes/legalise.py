@@ -39,7 +39,7 @@ def legalise(graph: Graph, record: Record, rules: Collection[Op]) -> Graph:
             record.note("legalise", "expand", node, made[0] if isinstance(made, tuple) else made)
             return made
 
-        graph = graph.with_roots(substitute(graph.roots, {}, rebuild, every=True))
+        graph = graph.with_roots(substitute(graph.roots, {}, rebuild, every=True, steps=record.steps))
         if not changed:
             return graph
     raise GraphError(f"expanding the ops that the engine has no rule for came to no end in {MOST_ROUNDS} rounds")

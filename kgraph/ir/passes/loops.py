@@ -41,7 +41,7 @@ def loops(graph: Graph, record: Record) -> Graph:
             record.note("loops", "unread", node, made)
         return made
 
-    return graph.with_roots(substitute(graph.roots, {}, rebuild, every=True))
+    return graph.with_roots(substitute(graph.roots, {}, rebuild, every=True, steps=record.steps))
 
 
 class _Loop:

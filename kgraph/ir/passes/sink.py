@@ -28,7 +28,9 @@ def sink(graph: Graph, record: Record) -> Graph:
     if not sides:
         if not any(node.op.bodies for node in order):
             return graph
-        inside = substitute(graph.roots, {}, lambda n, inputs: rebuilt(n, inputs, lambda body: sink(body, record)), every=True)
+        inside = substitute(
+            graph.roots, {}, lambda n, inputs: rebuilt(n, inputs, lambda body: sink(body, record)), True, record.steps
+        )
         return graph.with_roots(inside)
     return _Sinking(order, sides, record).run(graph)
 
@@ -44,7 +46,7 @@ def _without(graph: Graph, known: Mapping[Node, Node], record: Record) -> Graph:
         record.note("sink", "known", node, made)
         return made
 
-    return graph.with_roots(substitute(graph.roots, {}, rebuild, every=True))
+    return graph.with_roots(substitute(graph.roots, {}, rebuild, every=True, steps=record.steps))
 
 
 class _Sinking:
@@ -66,6 +68,10 @@ class _Sinking:
                     self.made[node] = rebuilt(node, inputs, lambda body: sink(body, self.record))
             for members, wanted in groups.get(stage, {}).values():
                 self._build_cond(members, wanted)
+        if self.record.steps is not None:
+            for node, made in self.made.items():
+                if made is not node:
+                    self.record.steps.setdefault(node, made)
         return graph.with_roots([self.made[root] for root in graph.roots])
 
     def _schedule(self) -> tuple[dict[int, list[Node]], dict[int, dict[Node, tuple[list[Node], list[Node]]]]]:

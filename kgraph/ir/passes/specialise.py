@@ -29,7 +29,7 @@ def specialise(graph: Graph, record: Record, phase: int | None = None, givens: M
     for before, after in known.items():
         record.note("specialise", before.op.name, before, after)
     inputs = [known.get(node, node) for node in graph.inputs]
-    roots = substitute(graph.roots, known)
+    roots = substitute(graph.roots, known, steps=record.steps)
     count = len(graph.outputs)
     updates = zip((variable for variable, _ in graph.updates), roots[count:], strict=True)
     return Graph([i for i in inputs if i.op is not o.constant], roots[:count], updates, graph.built_as)

@@ -1,7 +1,7 @@
 """Four models as people write them, with K functions alone: each with its loss, its gradients and its updates.
 
-Nothing is written for speed, or for finite results far out: softmax is exp over a sum of exps, crossentropy a logarithm of it, each
-gate of an LSTM a product of its own, each of query, key and value too. To make the best of that is what the passes are for.
+Nothing is written for speed, or for finite results far out: softmax is exp over a sum of exps, crossentropy a logarithm of it,
+each gate of an LSTM a product of its own, each of query, key and value too. That is for the passes to mend.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def training(inputs: list[Any], scores: Any, weights: Sequence[Any], values: lis
 
 def _values(batch: int, *shape: int) -> list[np.ndarray]:
     generator = np.random.default_rng(0)
-    return [generator.normal(size=(batch, *shape)).astype("float32"), np.eye(CLASSES, dtype="float32")[np.arange(batch) % CLASSES]]
+    targets = np.eye(CLASSES, dtype="float32")[np.arange(batch) % CLASSES]
+    return [generator.normal(size=(batch, *shape)).astype("float32"), targets]
 
 
 def _inputs(*shape: int) -> list[Any]:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.passes [--engine numpy] [--rounds 30] [--only MLP] [--json]
 
-For each pass, those before it run too. Times are those of the program with the passes over those of the same program without any,
-by turns in one run: medians of paired ratios, with an interval. No model may take more than 3 % longer.
+For each pass, those before it run too. Times are those of the program with the passes over those of the same program without
+any, by turns in one run: medians of paired ratios, with an interval. No model may take more than 3 % longer.
 """
 
 from __future__ import annotations

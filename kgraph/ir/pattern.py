@@ -4,6 +4,7 @@
     p.log(p.softmax(X, axis=AXIS))     # every log of a softmax; binds x and axis
     1.0 - p.sigmoid(X)                 # numbers stand for constants all of whose elements are that number
     alone(p.exp(X)) * const("c")       # an exp that nobody else uses, times any constant
+    p.sqrt(named("e", p.exp(X)))       # binds the node of exp to e too
 
 The operands of an op that commutes are matched in both orders. Attrs that a pattern does not mention may be anything.
 """
@@ -38,12 +39,14 @@ class Mismatch(NamedTuple):
 
     Attributes:
       matched: how many ops of the pattern had fitted before.
+      shared: whether others use what nothing else may use.
     """
 
     pattern: Pattern
     node: Node
     why: str
     matched: int
+    shared: bool = False
 
     def __str__(self) -> str:
         return f"{self.pattern} does not fit {describe(self.node)}: {self.why}"
@@ -165,12 +168,20 @@ class Apply(Pattern):
 
     Attributes:
       alone: whether nothing else may use its result.
+      name: what the node is bound to; None for nothing.
     """
 
-    __slots__ = ("op", "inputs", "attrs", "alone")
+    __slots__ = ("op", "inputs", "attrs", "alone", "name")
 
-    def __init__(self, op: Op, inputs: tuple[Pattern, ...], attrs: tuple[tuple[str, Any], ...], alone: bool = False):
-        self.op, self.inputs, self.attrs, self.alone = op, inputs, attrs, alone
+    def __init__(
+        self,
+        op: Op,
+        inputs: tuple[Pattern, ...],
+        attrs: tuple[tuple[str, Any], ...],
+        alone: bool = False,
+        name: str | None = None,
+    ):
+        self.op, self.inputs, self.attrs, self.alone, self.name = op, inputs, attrs, alone, name
 
     def mismatch(self, node: Node, found: Found, uses: Uses, matched: int = 0) -> Mismatch | None:
         if node.op is not self.op:
@@ -178,7 +189,7 @@ class Apply(Pattern):
         if len(node.inputs) != len(self.inputs):
             return Mismatch(self, node, f"it has {len(node.inputs)} operands", matched)
         if self.alone and uses.get(node, 1) > 1:
-            return Mismatch(self, node, f"it is used {uses[node]} times", matched)
+            return Mismatch(self, node, f"it is used {uses[node]} times", matched, True)
         for name, wanted in self.attrs:
             value = node.attr(name)
             if wanted.__class__ is Attr:
@@ -191,13 +202,15 @@ class Apply(Pattern):
             failed = pattern.mismatch(i, found, uses, matched)
             if failed is not None:
                 return failed
+        if self.name is not None and found.setdefault(self.name, node) is not node:
+            return Mismatch(self, node, f"{self.name} is another node already", matched)
         return None
 
     def orders(self) -> Iterator[Pattern]:
         for inputs in itertools.product(*[list(i.orders()) for i in self.inputs]):
-            yield Apply(self.op, inputs, self.attrs, self.alone)
+            yield Apply(self.op, inputs, self.attrs, self.alone, self.name)
             if self.op in COMMUTES and repr(inputs[0]) != repr(inputs[1]):
-                yield Apply(self.op, inputs[::-1], self.attrs, self.alone)
+                yield Apply(self.op, inputs[::-1], self.attrs, self.alone, self.name)
 
     def first_ops(self) -> FirstOps:
         return self.op, tuple([i.first_ops()[0] for i in self.inputs])
@@ -205,7 +218,8 @@ class Apply(Pattern):
     def __repr__(self) -> str:
         operands = [*map(repr, self.inputs), *[f"{name}={value!r}" for name, value in self.attrs]]
         made = f"{self.op.name}({', '.join(operands)})"
-        return f"alone({made})" if self.alone else made
+        made = f"alone({made})" if self.alone else made
+        return made if self.name is None else f"{self.name}={made}"
 
 
 class Whole(Pattern):
@@ -259,7 +273,13 @@ def whole(op: Op | None = None, over: Op | None = None) -> Pattern:
 def alone(pattern: Pattern) -> Pattern:
     """The same pattern for results that nothing else uses: what replaces them leaves nothing to be computed twice."""
     assert isinstance(pattern, Apply)
-    return Apply(pattern.op, pattern.inputs, pattern.attrs, True)
+    return Apply(pattern.op, pattern.inputs, pattern.attrs, True, pattern.name)
+
+
+def named(name: str, pattern: Pattern) -> Pattern:
+    """The same pattern; the node that fits is bound to a name."""
+    assert isinstance(pattern, Apply)
+    return Apply(pattern.op, pattern.inputs, pattern.attrs, pattern.alone, name)
 
 
 class _Ops:

@@ -169,7 +169,11 @@ def rewrite(graph: Graph, rules: Iterable[Rule], record: Record, seconds: float 
     while True:
         kept, counted = len(record), record.by_rules
         try:
-            return _Sweep(rules, record, seconds).graph(graph)
+            sweep = _Sweep(rules, record, seconds)
+            found = sweep.graph(graph)
+            if not sweep.shared or found == graph:
+                return found
+            graph = found  # what others used, nothing else may use now
         except _Circle as circle:
             # Graphs are never changed, so that leaving the rule out is to begin again.
             del record[kept:]
@@ -202,6 +206,7 @@ class _Sweep:
         self.seconds = seconds
         self.until: float | None = None  # the end of its time
         self.over = False
+        self.shared = False  # whether a rule did not apply because of the uses that a node had in the graph as given
         self.done: set[Graph] = set()  # bodies in their normal form
 
     def graph(self, graph: Graph) -> Graph:
@@ -322,6 +327,7 @@ class _Level:
         finally:
             building.origin = before
         if after is node or not isinstance(after, Node):
+            self.sweep.shared |= isinstance(after, Mismatch) and after.shared
             return None
         if not refines(after.type, node.type):
             leave_out(rule, f"made {after.type} of {node.type}", record)

@@ -21,8 +21,9 @@ from kgraph.ir.guards import guards
 from kgraph.ir.listing import Listing
 from kgraph.ir.node import Graph, Identity, Node
 from kgraph.ir.op import OPS
-from kgraph.ir.passes import ALWAYS, PIPELINE, Record, chosen, fold, legalise, loops, run_pipeline, sink, specialise
+from kgraph.ir.passes import ALWAYS, PIPELINE, Record, chosen, every_rule, fold, legalise, loops, run_pipeline, sink, specialise
 from kgraph.ir.passes.fold import LARGEST
+from kgraph.ir.rewrite import Rules
 from kgraph.ir.traverse import toposort
 from kgraph.ir.types import TensorType, is_tuple
 from kgraph.ir.verify import verify
@@ -34,6 +35,9 @@ many = settings(quick, max_examples=50)
 EXACT = [OPS[name] for name in "expand_dims flip broadcast_like repeat tile size one_hot in_top_k cond".split()]
 SIMPLE = {op for op in OPS.values() if op.expand is None}
 
+#: The rules that may change the last digits of a float.
+ROUNDING = sorted(rule.name for rule in every_rule() if rule.claim == "rounding")
+
 #: Name -> pass, given the phase. What computes a float in another order is not among them.
 PASSES: dict[str, Callable[[Graph, int, Record], Graph]] = {
     "specialise": lambda graph, phase, record: specialise(graph, record, phase),
@@ -41,7 +45,7 @@ PASSES: dict[str, Callable[[Graph, int, Record], Graph]] = {
     "loops": lambda graph, phase, record: loops(graph, record),
     "sink": lambda graph, phase, record: sink(graph, record),
     "legalise": lambda graph, phase, record: legalise(graph, record, set(OPS.values()) - set(EXACT)),
-    "pipeline": lambda graph, phase, record: run_pipeline(graph, phase, record=record),
+    "pipeline": lambda graph, phase, record: run_pipeline(graph, phase, chosen(exclude=ROUNDING), record=record),
     "pipeline of what always runs": lambda graph, phase, record: run_pipeline(graph, phase, chosen(False), record=record),
 }
 RULES = {
@@ -300,9 +304,10 @@ def test_passes_run_in_the_order_of_the_pipeline_whichever_are_asked_for() -> No
     looped = K.foldl(lambda total, part: total + part, x)  # kept for a gradient that nobody asks for
     graph = Graph([x.node], [K.in_train_phase(K.switch(K.sum(x) > 0, x * (K.ones_like(x) + looped), x), x).node])
     run_pipeline(graph, 1, record=record, ops=SIMPLE)
+    assert {r.by for r in record} >= set(RULES)
+    alone = [r.by for r in record if r.by not in PIPELINE or not isinstance(PIPELINE[r.by], Rules)]  # sets of rules share a sweep
     order = ["specialise", *PIPELINE, "legalise"]
-    assert [r.by for r in record] == sorted([r.by for r in record], key=order.index)
-    assert {r.by for r in record} == set(order)
+    assert alone == sorted(alone, key=order.index)
 
 
 def test_what_fails_for_constants_is_left_to_the_program() -> None:

@@ -17,7 +17,7 @@ from kgraph.errors import GraphError, RewriteWarning
 from kgraph.ir import pattern, rewrite
 from kgraph.ir.node import Graph, Identity, Node
 from kgraph.ir.passes import PIPELINE, add_pass, chosen, remove_pass, run_pipeline
-from kgraph.ir.pattern import alone, attr, const, p, var, whole
+from kgraph.ir.pattern import alone, attr, const, named, p, var, whole
 from kgraph.ir.record import Record
 from kgraph.ir.rewrite import MOST_IN_A_ROW, Rules
 from kgraph.ir.traverse import toposort
@@ -91,6 +91,8 @@ FITS: list[tuple[pattern.Pattern, Node, dict[str, Any] | str]] = [
         o.sum(o.sum(x, axis=(0,), keepdims=True), axis=(1,), keepdims=True),
         "a is (1,) already, not (0,)",
     ),
+    (p.sqrt(named("e", p.exp(X))), o.sqrt(o.exp(x)), {"x": x, "e": o.exp(x)}),
+    (named("e", p.exp(X)) - named("e", p.exp(Y)), o.subtract(o.exp(x), o.exp(y)), "e is another node already"),
     (p.reshape(X), o.reshape(x, o.scalar(3, "int32"), shape=(2, None)), "it has 2 operands"),
     (whole(), o.tanh(x), {}),
     (whole(o.exp), o.tanh(x), "it is no exp"),

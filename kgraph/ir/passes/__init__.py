@@ -14,6 +14,7 @@ from kgraph.ir.passes.fold import fold
 from kgraph.ir.passes.legalise import legalise
 from kgraph.ir.passes.linear import linear
 from kgraph.ir.passes.loops import loops
+from kgraph.ir.passes.simplify import simplify
 from kgraph.ir.passes.sink import sink
 from kgraph.ir.passes.specialise import specialise
 from kgraph.ir.record import Record, Rewrite
@@ -24,7 +25,7 @@ Pass = Callable[[Graph, Record], Graph]
 #: Name -> pass, in the order in which they run. Neighbours that are rules share one sweep. specialise comes before them and
 #: legalise after: both need to be told what for. loops takes away what is kept for gradients that nobody asked for, and sink
 #: decides which side of a branch runs, so that they run whatever `optimize` says.
-PIPELINE: dict[str, Pass] = {"fold": fold, "linear": linear, "loops": loops, "sink": sink}
+PIPELINE: dict[str, Pass] = {"fold": fold, "simplify": simplify, "linear": linear, "loops": loops, "sink": sink}
 ALWAYS = ("loops", "sink")
 
 
@@ -158,6 +159,7 @@ __all__ = [
     "loops",
     "remove_pass",
     "run_pipeline",
+    "simplify",
     "sink",
     "specialise",
 ]

@@ -1,0 +1,187 @@
+"""Constants that meet are one constant."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import frexp, isfinite
+from typing import Any
+
+import numpy as np
+
+import kgraph.ir.ops as o
+from kgraph.ir.node import Node
+from kgraph.ir.passes.fitting import instead
+from kgraph.ir.pattern import const, number_of, p, var
+from kgraph.ir.rewrite import Rules
+from kgraph.quiet import quietly
+
+X, A, B = var("x"), const("a"), const("b")
+FLOAT, INT = var("x", "float"), var("x", "int")
+
+constants = Rules("simplify")
+rule = constants.rule
+
+
+@quietly
+def _combined(f: Any, a: Node, b: Node) -> Node | None:
+    """The constant f(a, b); None if it has more elements than both, or elements that are not finite, or have lost digits."""
+    x, y = a.attrs[0][1].array, b.attrs[0][1].array
+    found = np.asarray(f(x, y))
+    if found.size > max(x.size, y.size) or not found.size:
+        return None
+    if found.dtype.kind == "f":
+        for each in (x, y, found):
+            size = np.abs(each)
+            if not ((size >= np.finfo(found.dtype).tiny) & (size < np.inf)).all():
+                return None
+    return o.constant_of(found)
+
+
+_NO = "the constants make one that is larger, or not as exact"
+
+
+@rule((INT * A) * B)
+def factors_of_integers(x: Node, a: Node, b: Node, out: Node) -> Node | str:
+    """(x * a) * b -> x * (a * b), of integers"""
+    c = _combined(np.multiply, a, b)
+    return _NO if c is None else instead(o.multiply(x, c), out)
+
+
+@rule(
+    (FLOAT * A) * B, (FLOAT / A) * B, (FLOAT * A) / B, (FLOAT / A) / B,
+    p.divide(A, FLOAT) * B, p.divide(A, FLOAT) / B,
+    p.divide(B, FLOAT * A), p.divide(B, FLOAT / A), p.divide(B, p.divide(A, FLOAT)),
+    claim="rounding",
+)  # fmt: skip
+def factors(x: Node, a: Node, b: Node, out: Node) -> Node | str:
+    """(x * a) * b -> x * (a * b), and what else is x, or 1 / x, times or through two constants"""
+    first, second = out.inputs
+    inner = second if first is b else first
+    if inner is b:  # both operands are constants: that is folded
+        return "both are constants"
+    # The value is x ** power * a ** i * b ** j.
+    power = -1 if inner.op is o.divide and inner.inputs[0] is a else 1
+    i = -1 if inner.op is o.divide and inner.inputs[1] is a else 1
+    j = -1 if out.op is o.divide and second is b else 1
+    if out.op is o.divide and first is b:
+        power, i = -power, -i
+    if i == j == -1:
+        c = _combined(np.multiply, a, b)
+        made = None if c is None else o.divide(x, c)
+    else:
+        c = _combined(np.multiply, a, b) if i == j else _combined(np.divide, *((a, b) if i == 1 else (b, a)))
+        made = None if c is None else o.multiply(x, c) if power == 1 else o.divide(c, x)
+    return _NO if made is None else instead(made, out)
+
+
+@rule(FLOAT / A)
+def through_power_of_two(x: Node, a: Node) -> Node | str:
+    """x / a -> x * (1 / a), for a power of two a, but in a mean"""
+    value = number_of(a)
+    if value is None or not isfinite(value) or abs(frexp(value)[0]) != 0.5:
+        return "it is no power of two"
+    if x.op is o.sum:
+        return "means are known by their form"
+    inverse = o.scalar(1 / value, x.type.dtype)
+    if not np.finfo(x.type.dtype).tiny <= abs(number_of(inverse) or 0) < np.inf:
+        return "its inverse is no such number"
+    # A constant of another shape stretches x as it did.
+    return o.multiply(x, inverse if a.ndim == 0 else o.constant_of(np.full(a.type.shape, inverse.attrs[0][1].array)))
+
+
+# ---------------------------------------------------------------------------------------------------- sums
+
+
+def _term(node: Node, a: Node) -> tuple[int, Node, int]:
+    """(i, x, j) where a node, the sum or difference of a constant a and something else, is i * x + j * a."""
+    x, y = node.inputs
+    if node.op is o.add:
+        return 1, y if x is a else x, 1
+    return (-1, y, 1) if x is a else (1, x, -1)
+
+
+@rule((X + A) + B, (X - A) + B, p.subtract(A, X) + B, (X + A) - B, (X - A) - B, p.subtract(A, X) - B,
+      p.subtract(B, X + A), p.subtract(B, X - A), p.subtract(B, p.subtract(A, X)), claim="rounding")  # fmt: skip
+def terms(x: Node, a: Node, b: Node, out: Node) -> Node | str:
+    """(x + a) + b -> x + (a + b), and what else is x, or -x, and two constants; of floats, where a + b is exact"""
+    first, second = out.inputs
+    outer, inner, j = _term(out, b)
+    i, x, k = _term(inner, a)
+    return _terms(outer * i, x, (outer * k, a), (j, b), out)
+
+
+def _terms(sign: int, x: Node, a: tuple[int, Node], b: tuple[int, Node], out: Node) -> Node | str:
+    (i, first), (j, second) = a, b
+    if first.type.is_float:
+        values = number_of(first), number_of(second)
+        if values[0] is None or values[1] is None or not (isfinite(values[0]) and isfinite(values[1])):
+            return "not all of their elements are one finite number"
+        exact = i * Fraction(values[0]) + j * Fraction(values[1])
+        total = o.scalar(abs(float(exact)), first.type.dtype)
+        if Fraction(number_of(total) or 0.0) != abs(exact):
+            return "their sum is not exact"
+        if first.ndim or second.ndim:
+            shape = np.broadcast_shapes(first.type.shape, second.type.shape)  # type: ignore[arg-type]
+            total = o.constant_of(np.full(shape, total.attrs[0][1].array))
+        if sign < 0:
+            made = o.subtract(total if exact >= 0 else o.constant_of(-total.attrs[0][1].array), x)
+        else:
+            made = o.add(x, total) if exact >= 0 else o.subtract(x, total)
+        return instead(made, out)
+    return "integers have a rule of their own"
+
+
+@rule((INT + A) + B, (INT - A) + B, p.subtract(A, INT) + B, (INT + A) - B, (INT - A) - B, p.subtract(A, INT) - B,
+      p.subtract(B, INT + A), p.subtract(B, INT - A), p.subtract(B, p.subtract(A, INT)))  # fmt: skip
+def terms_of_integers(x: Node, a: Node, b: Node, out: Node) -> Node | str:
+    """(x + a) + b -> x + (a + b), and what else is x, or -x, and two constants, of integers"""
+    outer, inner, j = _term(out, b)
+    i, x, k = _term(inner, a)
+    sign, k = outer * i, outer * k
+    values = [np.multiply(c.attrs[0][1].array, c.attrs[0][1].array.dtype.type(1)) for c in (a, b)]
+    signed = [value if s > 0 else np.negative(value) for value, s in zip(values, (k, j), strict=True)]
+    total = np.asarray(_wrapping(*signed))
+    if total.size > max(value.size for value in values):
+        return _NO
+    c = o.constant_of(total)
+    return instead(o.add(x, c) if sign > 0 else o.subtract(c, x), out)
+
+
+@quietly
+def _wrapping(x: Any, y: Any) -> Any:
+    return np.add(x, y)
+
+
+@rule(X + X)
+def doubled(x: Node) -> Node:
+    """x + x -> x * 2"""
+    return o.multiply(x, o.scalar(2, x.type.dtype))
+
+
+@rule(INT * A + INT * B, INT * A + INT, INT * A - INT * B, INT * A - INT, INT - INT * A)
+def multiples_of_integers(x: Node, out: Node) -> Node | str:
+    """x * a + x * b -> x * (a + b); x + x * a -> x * (a + 1); so differences; of integers"""
+    return _multiples(x, out)
+
+
+@rule(FLOAT * A + FLOAT * B, FLOAT * A + FLOAT, FLOAT * A - FLOAT * B, FLOAT * A - FLOAT, FLOAT - FLOAT * A, claim="rounding")
+def multiples(x: Node, out: Node) -> Node | str:
+    """x * a + x * b -> x * (a + b); x + x * a -> x * (a + 1); so differences"""
+    return _multiples(x, out)
+
+
+def _multiples(x: Node, out: Node) -> Node | str:
+    one = o.scalar(1, x.type.dtype)
+    a, b = [one if i is x else i.inputs[1] if i.inputs[0] is x else i.inputs[0] for i in out.inputs]
+    if a.op is not o.constant or b.op is not o.constant:
+        return "the factors are no constants"
+    c = _combined(np.add if out.op is o.add else np.subtract, a, b)
+    return _NO if c is None else instead(o.multiply(x, c), out)
+
+
+@rule(var("a", "int") * X + var("a", "int") * var("y"), var("a", "int") * X - var("a", "int") * var("y"))
+def common_factor(a: Node, x: Node, y: Node, out: Node) -> Node | str:
+    """a * x + a * y -> a * (x + y), of integers; so differences"""
+    if not x.type is y.type is out.type:
+        return "the sum would be larger than its terms"
+    return instead(o.multiply(a, out.op(x, y)), out, *out.inputs)

@@ -190,7 +190,10 @@ def fitted(x: Node, out: Node) -> Node | str:
         return "the dtypes differ"
     shape = out.type.shape
     if refines(x.type, out.type):
-        return x if None not in shape or settled(x, out.inputs) else _UNKNOWN
+        if None not in shape or settled(x, out.inputs):
+            return x
+        if not any(size == 1 and wanted is None for size, wanted in zip(x.type.shape, shape, strict=True)):
+            return _UNKNOWN
     if None not in shape:
         return o.broadcast_to(x, shape=shape)
     like = next((i for i in out.inputs if i.type.shape == shape and settled(i, out.inputs)), None)

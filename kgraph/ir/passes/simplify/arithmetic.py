@@ -129,6 +129,12 @@ def outer_negative(x: Node, y: Node, out: Node) -> Node | str:
     return o.negative(out.op(y, x) if out.op is o.divide and out.inputs[0] is y else out.op(x, y))
 
 
+@rule(*[op(alone(p.negative(X))) for op in (p.expand_dims, p.squeeze, p.reshape, p.transpose, p.flip)])
+def moved_negative(x: Node, out: Node) -> Node:
+    """expand_dims(-x) -> -expand_dims(x); so squeeze, reshape, transpose and flip: there it meets a sum, or a constant"""
+    return o.negative(out.op.apply((x,), out.attrs))
+
+
 @rule(p.square(p.negative(X)))
 def square_of_negative(x: Node) -> Node:
     """square(-x) -> square(x)"""

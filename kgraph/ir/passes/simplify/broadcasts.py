@@ -6,7 +6,7 @@ import kgraph.ir.ops as o
 from kgraph.ir.node import Node
 from kgraph.ir.op import Op
 from kgraph.ir.passes.fitting import LONGEST, fills, source, surely_alike
-from kgraph.ir.pattern import p, var, whole
+from kgraph.ir.pattern import const, p, var, whole
 from kgraph.ir.rewrite import Rules, refines
 from kgraph.ir.types import broadcast_shapes
 
@@ -15,6 +15,8 @@ STRETCHES = (o.broadcast_to, o.broadcast_like)
 
 broadcasts = Rules("simplify")
 rule = broadcasts.rule
+
+_INNER = (*STRETCHES, o.expand_dims, o.reshape)
 
 #: Ops of several operands that stretch them on their own.
 _STRETCHING = [op for op in o.OPS.values() if op.broadcasts and op not in STRETCHES]
@@ -68,12 +70,13 @@ _ELEMENT_WISE: frozenset[Op] = frozenset((
 ))  # fmt: skip
 
 
-@rule(*[outer(inner(X), *rest) for inner in (p.broadcast_to,) for outer, rest in ((p.broadcast_to, ()),)],
-      p.broadcast_to(whole(o.broadcast_like)), p.broadcast_like(whole(o.broadcast_to), var("y")),
-      p.broadcast_like(whole(o.broadcast_like), var("y")))  # fmt: skip
+@rule(*[p.broadcast_to(whole(inner)) for inner in _INNER],
+      *[p.broadcast_like(whole(inner), var("y")) for inner in _INNER])  # fmt: skip
 def stretched_twice(out: Node) -> Node | str:
-    """broadcast(broadcast(x)) -> broadcast(x)"""
+    """broadcast(broadcast(x)) -> broadcast(x); so of first axes of size 1"""
     inner, *rest = out.inputs
+    if inner.op not in STRETCHES and not _is_first(inner):
+        return "the axis is not the first one"
     if None in inner.type.shape and not refines(inner.type, inner.inputs[0].type) and None in out.type.shape:
         return "sizes have to agree when the program runs"
     made = out.op.apply((inner.inputs[0], *rest), out.attrs)
@@ -82,17 +85,43 @@ def stretched_twice(out: Node) -> Node | str:
 
 @rule(*[p_ for op in _STRETCHING for p_ in [
     getattr(p, op.name)(*[whole(inner) if i == n else whole() for i in range(len(op.input_names))])
-    for n in range(len(op.input_names)) for inner in STRETCHES]])  # fmt: skip
+    for n in range(len(op.input_names)) for inner in _INNER]])  # fmt: skip
 def stretched_operand(out: Node) -> Node | str:
-    """x + broadcast(y) -> x + y, where x has the shape of both; so every op that works element by element"""
+    """x + broadcast(y) -> x + y, where x has the shape of both; so every op that works element by element, and first axes of 1"""
     inputs = list(out.inputs)
     for n, i in enumerate(inputs):
-        if i.op in STRETCHES and fills([*inputs[:n], i.inputs[0], *inputs[n + 1 :]], out):
+        if (i.op in STRETCHES or _is_first(i)) and fills([*inputs[:n], i.inputs[0], *inputs[n + 1 :]], out):
             inputs[n] = i.inputs[0]
             made = out.op.apply(tuple(inputs), out.attrs)
             if refines(made.type, out.type):
                 return made
     return "no other operand has the shape for sure"
+
+
+@rule(*[p_ for op in _STRETCHING for p_ in [
+    getattr(p, op.name)(*[const("c") if i == n else whole() for i in range(len(op.input_names))])
+    for n in range(len(op.input_names))]])  # fmt: skip
+def uniform_operand(c: Node, out: Node) -> Node | str:
+    """x + [c, c, ...] -> x + c, where x has the shape of both; so every op that works element by element"""
+    value = c.attrs[0][1]
+    if not value.array.ndim or value.uniform is None:
+        return "it is a number, or its elements differ"
+    # By its bits: of NaN, and of what Python has no number for.
+    number = o.constant_of(value.array.reshape(-1)[0])
+    if not fills([number if i is c else i for i in out.inputs], out):
+        return "no other operand has the shape for sure"
+    return out.op.apply(tuple([number if i is c else i for i in out.inputs]), out.attrs)
+
+
+def _is_first(x: Node) -> bool:
+    """Whether x is its operand with another number of first axes of size 1, which broadcasts as it does."""
+    if x.op is o.expand_dims:
+        return x.attrs[0][1] == 0 or _is_one(x)
+    if x.op is not o.reshape or len(x.inputs) > 1 or x.ndim <= x.inputs[0].ndim:
+        return False
+    shape, before = x.type.shape, x.inputs[0].type.shape
+    lead = len(shape) - len(before)
+    return None not in shape and shape == (1,) * lead + before
 
 
 _EXACT = (o.negative, o.absolute, o.sign, o.square, o.round, o.floor, o.sqrt, o.relu, o.logical_not, o.cast)

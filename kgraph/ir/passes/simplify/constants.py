@@ -11,7 +11,7 @@ import numpy as np
 import kgraph.ir.ops as o
 from kgraph.ir.node import Node
 from kgraph.ir.passes.fitting import instead
-from kgraph.ir.pattern import const, number_of, p, var
+from kgraph.ir.pattern import const, number_of, p, var, whole
 from kgraph.ir.rewrite import Rules
 from kgraph.quiet import quietly
 
@@ -88,6 +88,19 @@ def through_power_of_two(x: Node, a: Node) -> Node | str:
     # A constant of another shape stretches x as it did.
     return o.multiply(x, inverse if a.ndim == 0 else o.constant_of(np.full(a.type.shape, inverse.attrs[0][1].array)))
 
+
+@rule((FLOAT * A) * p.divide(B, p.cast(whole(o.size))), claim="rounding")
+def factor_of_mean(x: Node, a: Node, b: Node, out: Node) -> Node | str:
+    """(x * a) * (b / n) -> x * (b / n * a), for a count n: one number, as in the gradient of a mean"""
+    if a.ndim or b.ndim or x.type is not out.type:
+        return "they are no numbers"
+    if x.type.dtype == "float16" or any(not _LEAST <= abs(number_of(each) or 0) <= 1 / _LEAST for each in (a, b)):
+        return "their product may overflow"
+    share = next(i for i in out.inputs if i.op is o.divide and i.inputs[0] is b)
+    return o.multiply(x, o.multiply(share, a))
+
+
+_LEAST = 2.0**-20  # with it, no count makes the product too small for float32
 
 # ---------------------------------------------------------------------------------------------------- sums
 

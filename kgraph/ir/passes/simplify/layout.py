@@ -7,6 +7,7 @@ import numpy as np
 import kgraph.ir.ops as o
 from kgraph.ir.node import Node
 from kgraph.ir.passes.fitting import source, surely_alike
+from kgraph.ir.passes.simplify.broadcasts import shape_source
 from kgraph.ir.pattern import alone, attr, p, var, whole
 from kgraph.ir.rewrite import Rules, refines
 from kgraph.ir.types import kind, numpy_dtype
@@ -134,6 +135,13 @@ def expanded_squeeze(x: Node, axis: int) -> Node | str:
     return x if x.type.shape[axis] == 1 else "whether the axis has size 1 is seen when the program runs"
 
 
+@rule(*[outer(alone(inner(X))) for outer in (p.expand_dims, p.squeeze) for inner in (p.expand_dims, p.squeeze)])
+def reshaped_once(x: Node, out: Node) -> Node | str:
+    """expand_dims(expand_dims(x)) -> reshape(x); so squeeze, and one of each; where the shape is known"""
+    shape = out.type.shape
+    return "a size is not known" if None in (*x.type.shape, *shape) else o.reshape(x, shape=shape)
+
+
 # ---------------------------------------------------------------------------------------------------- joining, repeating
 
 
@@ -201,7 +209,8 @@ def indices(x: Node, out: Node, inner: str, m: tuple[int, ...], outer: str, n: t
     first += [slice(*FULL)] * (len(shape) - len(first))
     second += [slice(*FULL)] * (out.inputs[0].ndim - len(second))
     rest = iter(second)
-    form, numbers = "", []
+    form = ""
+    numbers: list[int] = []
     for size, entry in zip(shape, first, strict=True):
         if isinstance(entry, int):
             form, numbers = form + "i", [*numbers, entry]
@@ -219,7 +228,9 @@ def indices(x: Node, out: Node, inner: str, m: tuple[int, ...], outer: str, n: t
             then = taken if isinstance(taken, int) else _slice_of(taken)
         form += "i" if isinstance(then, int) else "s"
         numbers += [then] if isinstance(then, int) else [then.start, then.stop, then.step]
-    made = o.index(x, form=form, numbers=tuple(numbers))
+    while form.endswith("s") and tuple(numbers[-3:]) == FULL:
+        form, numbers = form[:-1], numbers[:-3]
+    made = o.index(x, form=form, numbers=tuple(numbers)) if form else x
     return made if refines(made.type, out.type) else f"it would be {made.type}"
 
 
@@ -271,7 +282,8 @@ def index_of_part(out: Node, form: str, numbers: tuple[int, ...]) -> Node | str:
 def size_of_source(x: Node, axes: tuple[int, ...]) -> Node | str:
     """size(f(x)) -> size(x), where the sizes come from there: f(x) need not be kept for them"""
     if any(x.type.shape[axis] is not None for axis in axes):
-        return "some of its sizes are known"
+        found = shape_source(x)
+        return "some of its sizes are known" if found is x else o.size(found, axes=axes)
     places = [source(x, axis) for axis in axes]
     node = places[0][0] if places else x
     if node is x or any(each is not node for each, _ in places):

@@ -162,7 +162,7 @@ def _unstretched(out: Node) -> tuple[Node, int] | str:
     if out.attr("keepdims") and lead:
         return "axes would have to be added"
     own = tuple([a - lead for a in axis if a >= lead])
-    made = out.op(x, axis=own, keepdims=out.attr("keepdims"))
+    made = out.op(x, axis=own, keepdims=out.attr("keepdims")) if own else x
     if not refines(made.type, out.type):
         # Axes that are stretched and stay: the result is stretched again.
         if None in out.type.shape:

@@ -206,7 +206,7 @@ each("sum_rearranged", lambda x: total(o.expand_dims(x, axis=0), 0, 1, 2), lambd
 each("sum_rearranged", lambda x: total(o.reshape(x, shape=(5, 4)), 0), "it is not over all axes", A)
 each("all_rearranged", lambda x: total(o.squeeze(x, axis=0), 0, op=o.max), "whether the axis has size 1 is seen", (None, 5))
 each("extreme_of_stretched", lambda x, y: total(o.broadcast_like(x, y), 0, op=o.max), "it may have no elements", B, (None, 5))
-each("sum_of_stretched", lambda x: total(to(x, 4, 5), 0), lambda x: x_times(total(x), 4), B)
+each("sum_of_stretched", lambda x: total(to(x, 4, 5), 0), lambda x: x_times(x, 4), B)
 each("sum_of_stretched", lambda x: total(to(x, 4, 5), 0, 1), lambda x: x_times(total(x, 0), 4), B, sums=True)
 each("sum_of_stretched", lambda x: total(to(x, 4, 5), 1, keepdims=True), lambda x: x_times(total(x, 1, keepdims=True), 5), (4, 1))
 each("sum_of_stretched", lambda x, y: total(o.broadcast_like(x, y), 0), "no axis that is stretched is reduced, or it may have no", B, (None, 5))

@@ -111,7 +111,7 @@ unary("finite_nothing", lambda x, c: x - x, all_of(0.0))
 unary("finite_nothing", lambda x, c: o.divide(c(0.0), x), all_of(0.0))
 unary("finite_one", lambda x, c: x / x, all_of(1.0))
 
-unary("twice_negative", lambda x, c: -(-x), same, "fi")
+unary("twice_negative", lambda x, c: o.negative(-x), same, "fi")
 binary("negative_difference_of_integers", lambda x, y: -(x - y), lambda x, y: y - x, "i")
 binary("negative_difference", lambda x, y: -(x - y), lambda x, y: y - x)
 binary("add_negative", lambda x, y: x + (-y), lambda x, y: x - y, "fi")

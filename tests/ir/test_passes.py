@@ -22,7 +22,18 @@ from kgraph.ir.listing import Listing
 from kgraph.ir.node import Graph, Identity, Node
 from kgraph.ir.op import OPS
 from kgraph.ir.passes import (
-    ALWAYS, PIPELINE, Record, chosen, every_rule, fold, legalise, loops, run_pipeline, simplify, sink, specialise,
+    ALWAYS,
+    PIPELINE,
+    Record,
+    chosen,
+    every_rule,
+    fold,
+    legalise,
+    loops,
+    run_pipeline,
+    simplify,
+    sink,
+    specialise,
 )  # fmt: skip
 from kgraph.ir.passes.fold import LARGEST
 from kgraph.ir.rewrite import Rules
@@ -308,7 +319,7 @@ def test_passes_run_in_the_order_of_the_pipeline_whichever_are_asked_for() -> No
     x = K.placeholder((2,))
     record = Record()
     looped = K.foldl(lambda total, part: total + part, x)  # kept for a gradient that nobody asks for
-    graph = Graph([x.node], [K.in_train_phase(K.switch(K.sum(x) > 0, x * -(-(K.ones_like(x) + looped)), x), x).node])
+    graph = Graph([x.node], [K.in_train_phase(K.switch(K.sum(x) > 0, x * (K.ones_like(x) + looped) * K.ones_like(x), x), x).node])
     run_pipeline(graph, 1, record=record, ops=SIMPLE)
     assert {r.by for r in record} >= set(RULES)
     alone = [r.by for r in record if r.by not in PIPELINE or not isinstance(PIPELINE[r.by], Rules)]  # sets of rules share a sweep

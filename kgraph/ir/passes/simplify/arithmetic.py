@@ -213,12 +213,12 @@ def cubed_integer(x: Node) -> Node:
     return o.multiply(o.square(x), x)
 
 
-_POWERS = {2.0: "square(x)", 3.0: "square(x) * x", -1.0: "1 / x", 0.5: "sqrt(x)", -0.5: "1 / sqrt(x)"}
-
-
-@rule(*[FLOAT**n for n in _POWERS], claim="rounding")
+@rule(*[FLOAT**n for n in (2.0, 3.0, -1.0, 0.5, -0.5)], claim="rounding")
 def power(x: Node, out: Node) -> Node | str:
-    """x ** 2 -> square(x); x ** 3 -> square(x) * x; x ** -1 -> 1 / x; x ** 0.5 -> sqrt(x) and x ** -0.5 -> 1 / sqrt(x), where x is never negative"""
+    """x ** 2 -> square(x); x ** 3 -> square(x) * x; x ** -1 -> 1 / x; where x is never negative also x ** 0.5 -> sqrt(x)
+
+    and x ** -0.5 -> 1 / sqrt(x).
+    """
     n = number_of(out.inputs[1])
     if n in (0.5, -0.5) and not never_negative(x):
         return "the root of -inf or -0.0 is another one"

@@ -65,8 +65,8 @@ def shape_source(x: Node) -> Node:
 
 
 _ELEMENT_WISE: frozenset[Op] = frozenset((
-    *_STRETCHING, o.negative, o.absolute, o.sign, o.square, o.round, o.floor, o.exp, o.expm1, o.log, o.log1p, o.sqrt, o.sin, o.cos,
-    o.tanh, o.sigmoid, o.softplus, o.relu, o.logical_not, o.cast, o.softmax, o.log_softmax, o.flip, o.cumsum, o.cumprod,
+    *_STRETCHING, o.negative, o.absolute, o.sign, o.square, o.round, o.floor, o.exp, o.expm1, o.log, o.log1p, o.sqrt, o.sin,
+    o.cos, o.tanh, o.sigmoid, o.softplus, o.relu, o.logical_not, o.cast, o.softmax, o.log_softmax, o.flip, o.cumsum, o.cumprod,
 ))  # fmt: skip
 
 
@@ -87,7 +87,10 @@ def stretched_twice(out: Node) -> Node | str:
     getattr(p, op.name)(*[whole(inner) if i == n else whole() for i in range(len(op.input_names))])
     for n in range(len(op.input_names)) for inner in _INNER]])  # fmt: skip
 def stretched_operand(out: Node) -> Node | str:
-    """x + broadcast(y) -> x + y, where x has the shape of both; so every op that works element by element, and first axes of 1"""
+    """x + broadcast(y) -> x + y, where x has the shape of both; so every op that works element by element
+
+    So also first axes of size 1, that y has been given.
+    """
     inputs = list(out.inputs)
     for n, i in enumerate(inputs):
         if (i.op in STRETCHES or _is_first(i)) and fills([*inputs[:n], i.inputs[0], *inputs[n + 1 :]], out):

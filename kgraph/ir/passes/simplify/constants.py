@@ -117,31 +117,18 @@ def _term(node: Node, a: Node) -> tuple[int, Node, int]:
       p.subtract(B, X + A), p.subtract(B, X - A), p.subtract(B, p.subtract(A, X)), claim="rounding")  # fmt: skip
 def terms(x: Node, a: Node, b: Node, out: Node) -> Node | str:
     """(x + a) + b -> x + (a + b), and what else is x, or -x, and two constants; of floats, where a + b is exact"""
-    first, second = out.inputs
     outer, inner, j = _term(out, b)
     i, x, k = _term(inner, a)
-    return _terms(outer * i, x, (outer * k, a), (j, b), out)
-
-
-def _terms(sign: int, x: Node, a: tuple[int, Node], b: tuple[int, Node], out: Node) -> Node | str:
-    (i, first), (j, second) = a, b
-    if first.type.is_float:
-        values = number_of(first), number_of(second)
-        if values[0] is None or values[1] is None or not (isfinite(values[0]) and isfinite(values[1])):
-            return "not all of their elements are one finite number"
-        exact = i * Fraction(values[0]) + j * Fraction(values[1])
-        total = o.scalar(abs(float(exact)), first.type.dtype)
-        if Fraction(number_of(total) or 0.0) != abs(exact):
-            return "their sum is not exact"
-        if first.ndim or second.ndim:
-            shape = np.broadcast_shapes(first.type.shape, second.type.shape)  # type: ignore[arg-type]
-            total = o.constant_of(np.full(shape, total.attrs[0][1].array))
-        if sign < 0:
-            made = o.subtract(total if exact >= 0 else o.constant_of(-total.attrs[0][1].array), x)
-        else:
-            made = o.add(x, total) if exact >= 0 else o.subtract(x, total)
-        return instead(made, out)
-    return "integers have a rule of their own"
+    first, second = number_of(a), number_of(b)
+    if first is None or second is None or a.ndim or b.ndim or not (isfinite(first) and isfinite(second)):
+        return "they are no finite numbers"
+    exact = outer * k * Fraction(first) + j * Fraction(second)
+    total = o.scalar(float(exact), x.type.dtype)
+    if not isfinite(number_of(total) or 0.0) or Fraction(number_of(total) or 0.0) != exact:
+        return "their sum is not exact"
+    if outer * i < 0:
+        return o.subtract(total, x)
+    return o.add(x, total) if exact >= 0 else o.subtract(x, o.scalar(-float(exact), x.type.dtype))
 
 
 @rule((INT + A) + B, (INT - A) + B, p.subtract(A, INT) + B, (INT + A) - B, (INT - A) - B, p.subtract(A, INT) - B,

@@ -14,8 +14,8 @@ MOST = 16
 _POSITIVE = frozenset((o.square, o.absolute, o.exp, o.sigmoid, o.softmax))
 #: So if all of their operands are.
 _KEPT = frozenset((
-    o.add, o.multiply, o.divide, o.sqrt, o.sum, o.max, o.min, o.maximum, o.minimum, o.reshape, o.transpose, o.expand_dims, o.squeeze,
-    o.concatenate, o.flip, o.round, o.floor, o.cumsum, o.repeat, o.tile, o.log1p, o.prod,
+    o.add, o.multiply, o.divide, o.sqrt, o.sum, o.max, o.min, o.maximum, o.minimum, o.reshape, o.transpose, o.expand_dims,
+    o.squeeze, o.concatenate, o.flip, o.round, o.floor, o.cumsum, o.repeat, o.tile, o.log1p, o.prod,
 ))  # fmt: skip
 #: So if the first of their operands is: the others tell sizes and places.
 _FIRST = frozenset((o.broadcast_to, o.broadcast_like, o.index, o.pad))

@@ -104,7 +104,7 @@ def test_another_structure_is_another_program(work: Work) -> None:
     assert run(lambda x, v: x * v, dtype="float64") == [3, 8]
     assert run(lambda x, v: x * v + 1) == [4, 9]
     assert run(lambda x, v: x * v + 2) == [5, 10]
-    assert run(lambda x, v: K.sum(x * v, axis=[])) == [3, 8]
+    assert run(lambda x, v: K.maximum(x * v, 1)) == [3, 8]
     assert work() == (7, 7)
 
 
@@ -192,7 +192,7 @@ def test_the_cache_keeps_what_was_asked_for_last() -> None:
 
 def test_functions_that_differ_in_a_large_constant_share_a_program(work: Work) -> None:
     x, v = K.placeholder((400,)), K.variable(np.zeros(400))
-    rows = [np.arange(400, dtype="float32"), np.full(400, 7, "float32"), -np.arange(400, dtype="float32")]
+    rows = [np.arange(400, dtype="float32"), np.sqrt(np.arange(400, dtype="float32")), -np.arange(400, dtype="float32")]
     functions = [
         K.function([x], [x * row + v, K.constant(row) if hasattr(K, "constant") else x * 0 + row], [(v, v + row)])
         for row in rows

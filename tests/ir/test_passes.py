@@ -112,6 +112,15 @@ def test_values_are_the_same_to_the_bit(name: str, sample: Sample) -> None:
     assert_same(sample.compute(run(name, sample)), sample.expected())
 
 
+@settings(quick, max_examples=300)
+@given(sample=graphs(SMOOTH, dtypes=("float64",)))
+def test_rules_that_round_keep_values_up_to_rounding(sample: Sample) -> None:
+    found = sample.compute(run_pipeline(sample.graph, sample.phase))
+    for value, wanted in zip(found, sample.expected(), strict=True):
+        assert value.dtype == wanted.dtype
+        np.testing.assert_allclose(value, wanted, rtol=1e-9, atol=1e-9 * np.abs(wanted).max(initial=1))
+
+
 @each_pass
 @many
 @given(sample=graphs())

@@ -82,9 +82,10 @@ def through_power_of_two(x: Node, a: Node) -> Node | str:
         return "it is no power of two"
     if x.op is o.sum:
         return "means are known by their form"
-    inverse = o.scalar(1 / value, x.type.dtype)
-    if not np.finfo(x.type.dtype).tiny <= abs(number_of(inverse) or 0) < np.inf:
+    bounds = np.finfo(x.type.dtype)
+    if not bounds.tiny <= abs(1 / value) <= bounds.max:
         return "its inverse is no such number"
+    inverse = o.scalar(1 / value, x.type.dtype)
     # A constant of another shape stretches x as it did.
     return o.multiply(x, inverse if a.ndim == 0 else o.constant_of(np.full(a.type.shape, inverse.attrs[0][1].array)))
 
@@ -113,8 +114,8 @@ def _term(node: Node, a: Node) -> tuple[int, Node, int]:
     return (-1, y, 1) if x is a else (1, x, -1)
 
 
-@rule((X + A) + B, (X - A) + B, p.subtract(A, X) + B, (X + A) - B, (X - A) - B, p.subtract(A, X) - B,
-      p.subtract(B, X + A), p.subtract(B, X - A), p.subtract(B, p.subtract(A, X)), claim="rounding")  # fmt: skip
+@rule((FLOAT + A) + B, (FLOAT - A) + B, p.subtract(A, FLOAT) + B, (FLOAT + A) - B, (FLOAT - A) - B, p.subtract(A, FLOAT) - B,
+      p.subtract(B, FLOAT + A), p.subtract(B, FLOAT - A), p.subtract(B, p.subtract(A, FLOAT)), claim="rounding")  # fmt: skip
 def terms(x: Node, a: Node, b: Node, out: Node) -> Node | str:
     """(x + a) + b -> x + (a + b), and what else is x, or -x, and two constants; of floats, where a + b is exact"""
     outer, inner, j = _term(out, b)
@@ -123,8 +124,10 @@ def terms(x: Node, a: Node, b: Node, out: Node) -> Node | str:
     if first is None or second is None or a.ndim or b.ndim or not (isfinite(first) and isfinite(second)):
         return "they are no finite numbers"
     exact = outer * k * Fraction(first) + j * Fraction(second)
+    if abs(exact) > Fraction(float(np.finfo(x.type.dtype).max)):
+        return "their sum is not finite"
     total = o.scalar(float(exact), x.type.dtype)
-    if not isfinite(number_of(total) or 0.0) or Fraction(number_of(total) or 0.0) != exact:
+    if Fraction(number_of(total) or 0.0) != exact:
         return "their sum is not exact"
     if outer * i < 0:
         return o.subtract(total, x)

@@ -104,10 +104,10 @@ unary("from_zero", lambda x, c: o.subtract(c(0.0), x), lambda x, c: -x)
 unary("to_the_zero", lambda x, c: o.power(x, c(0)), all_of(1), "f")
 unary("nothing", lambda x, c: x * c(0), all_of(0), "i")
 unary("nothing", lambda x, c: o.remainder(x, c(1)), all_of(0), "i")
-unary("nothing", lambda x, c: x - x, all_of(0), "i")
+unary("no_difference", lambda x, c: x - x, all_of(0), "i")
 unary("nothing", lambda x, c: x * c(0), "it is of another kind than int")
 unary("finite_nothing", lambda x, c: x * c(0.0), all_of(0.0))
-unary("finite_nothing", lambda x, c: x - x, all_of(0.0))
+unary("no_finite_difference", lambda x, c: x - x, all_of(0.0))
 unary("finite_nothing", lambda x, c: o.divide(c(0.0), x), all_of(0.0))
 unary("finite_one", lambda x, c: x / x, all_of(1.0))
 
@@ -152,8 +152,8 @@ unary("expm1_of_log1p", lambda x, c: o.expm1(o.log1p(o.absolute(x))), lambda x, 
 unary("expm1_of_log1p", lambda x, c: o.expm1(o.log1p(x)), "below -1 it is NaN")
 
 unary("squared", lambda x, c: x * x, lambda x, c: o.square(x), "fi")
-unary("squared", lambda x, c: o.power(x, c(2)), lambda x, c: o.square(x), "i")
-unary("cubed_integer", lambda x, c: o.power(x, c(3)), lambda x, c: o.square(x) * x, "i")
+unary("power_of_integer", lambda x, c: o.power(x, c(2)), lambda x, c: o.square(x), "i")
+unary("power_of_integer", lambda x, c: o.power(x, c(3)), lambda x, c: o.square(x) * x, "i")
 unary("power", lambda x, c: o.power(x, c(2)), lambda x, c: o.square(x))
 unary("power", lambda x, c: o.power(x, c(3)), lambda x, c: o.square(x) * x)
 unary("power", lambda x, c: o.power(x, c(-1)), lambda x, c: o.divide(c(1), x))
@@ -183,23 +183,16 @@ def _(leaf: Leaves) -> Any:
     return x * leaf.c(np.ones(4)), o.broadcast_to(x, shape=(9, 4))
 
 
-@row("neutral", "fi")  # ones in the shape of x, whatever it is
+@row("neutral", "fi")
 def _(leaf: Leaves) -> Any:
-    x = leaf(None, 3)
-    return o.square(x) * o.broadcast_like(leaf.c(1), o.absolute(x)), o.square(x)
+    x, y = leaf(None, 1), leaf(None, 3)
+    return o.multiply(x * y, leaf.c([1, 1, 1])), x * y
 
 
 @row("neutral", "fi")
 def _(leaf: Leaves) -> Any:
-    x, y = leaf(None, 3), leaf(None, 3)
-    return x * o.broadcast_like(leaf.c(1), y), "a size is unknown that another operand has to agree with"
-
-
-@row("neutral", "fi")
-def _(leaf: Leaves) -> Any:
-    x, y = leaf(1, 3), leaf(None, 3)
-    ones = o.broadcast_like(leaf.c(1), y)
-    return x * ones, o.broadcast_like(x, ones)
+    x = leaf(None, 1)
+    return x * leaf.c([[1, 1, 1]]), "a size is unknown that another operand has to agree with"
 
 
 # ---------------------------------------------------------------------------------------------------- constants
@@ -258,7 +251,7 @@ def _(leaf: Leaves) -> Any:
 @row("common_factor", "i")
 def _(leaf: Leaves) -> Any:
     a, x, y = leaf(), leaf(9), leaf(9, 1)
-    return a * x + y * a, "the sum would be larger than its terms"
+    return a * x + y * a, "no factor is common, or the sum would be larger than its terms"
 
 
 @row("factor_of_mean", "w")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import copysign
+
 import kgraph.ir.ops as o
 from kgraph.ir.node import Node
 from kgraph.ir.passes.fitting import fitted, instead
@@ -9,7 +11,7 @@ from kgraph.ir.passes.simplify.signs import never_negative
 from kgraph.ir.pattern import alone, const, number_of, p, var
 from kgraph.ir.rewrite import Rules
 
-X, Y = var("x"), var("y")
+X, Y, C = var("x"), var("y"), const("c")
 FLOAT, INT = var("x", "float"), var("x", "int")
 
 arithmetic = Rules("simplify")
@@ -23,49 +25,72 @@ def filled(value: float, out: Node) -> Node | str:
 
 # ---------------------------------------------------------------------------------------------------- neutral numbers
 
+# These look for any constant and then at its value: a number in a pattern may be a stretched one too, so that it would be tried
+# wherever two operands meet. (Where another operand has the shape, stretched numbers have become plain ones.)
 
-@rule(X + -0.0, FLOAT - 0.0, INT + 0, INT - 0, X * 1.0, X / 1.0, p.floor_divide(INT, 1), X**1.0)
-def neutral(x: Node, out: Node) -> Node | str:
+def _is(c: Node, *values: float) -> bool:
+    """Whether a constant is one of some numbers; the sign of a zero counts where it is a float."""
+    found = number_of(c)
+    if found is None or found not in values:
+        return False
+    return found.__class__ is int or any(found == v and copysign(1, found) == copysign(1, v) for v in values)
+
+
+@rule(X + C, X - C, X * C, X / C, p.floor_divide(INT, C), X**C)
+def neutral(x: Node, c: Node, out: Node) -> Node | str:
     """x + -0.0, x - 0.0, x * 1, x / 1, x ** 1 -> x; of integers x + 0, x - 0, x // 1 -> x
 
     ``-0.0 + 0.0`` is 0.0: that is `plus_zero`.
     """
-    return fitted(x, out)
+    wanted = (-0.0,) if out.op is o.add else (0.0,) if out.op is o.subtract else (1.0,)
+    return fitted(x, out) if _is(c, *wanted) else f"it is not {wanted[0]}"
 
 
-@rule(FLOAT + 0.0, FLOAT - -0.0, claim="rounding")
-def plus_zero(x: Node, out: Node) -> Node | str:
+@rule(FLOAT + C, FLOAT - C, claim="rounding")
+def plus_zero(x: Node, c: Node, out: Node) -> Node | str:
     """x + 0.0 -> x, a zero with its sign"""
-    return fitted(x, out)
+    return fitted(x, out) if _is(c, 0.0 if out.op is o.add else -0.0) else "it is another number"
 
 
-@rule(p.subtract(-0.0, X), p.subtract(0, INT), X * -1.0, X / -1.0)
-def turned(x: Node, out: Node) -> Node | str:
+@rule(C - X, X * C, X / C)
+def turned(x: Node, c: Node, out: Node) -> Node | str:
     """-0.0 - x, x * -1, x / -1 -> -x; of integers 0 - x -> -x"""
-    return fitted(o.negative(x), out)
+    return fitted(o.negative(x), out) if _is(c, -0.0 if out.op is o.subtract else -1.0) else "it is another number"
 
 
-@rule(p.subtract(0.0, FLOAT), claim="rounding")
-def from_zero(x: Node, out: Node) -> Node | str:
+@rule(C - FLOAT, claim="rounding")
+def from_zero(x: Node, c: Node, out: Node) -> Node | str:
     """0.0 - x -> -x, a zero with its sign"""
-    return fitted(o.negative(x), out)
+    return fitted(o.negative(x), out) if _is(c, 0.0) else "it is another number"
 
 
-@rule(X**0.0)
-def to_the_zero(x: Node, out: Node) -> Node | str:
+@rule(X**C)
+def to_the_zero(x: Node, c: Node, out: Node) -> Node | str:
     """x ** 0 -> 1, of NaN too"""
-    return filled(1, out)
+    return filled(1, out) if _is(c, 0.0, -0.0) else "it is another number"
 
 
-@rule(INT * 0, p.remainder(INT, 1), INT - INT)
-def nothing(x: Node, out: Node) -> Node | str:
-    """x * 0, x % 1, x - x -> 0, of integers"""
+@rule(INT * C, p.remainder(INT, C))
+def nothing(x: Node, c: Node, out: Node) -> Node | str:
+    """x * 0, x % 1 -> 0, of integers"""
+    return filled(0, out) if _is(c, 0 if out.op is o.multiply else 1) else "it is another number"
+
+
+@rule(INT - INT)
+def no_difference(x: Node, out: Node) -> Node | str:
+    """x - x -> 0, of integers"""
     return filled(0, out)
 
 
-@rule(FLOAT * 0.0, FLOAT * -0.0, p.divide(0.0, FLOAT), FLOAT - FLOAT, claim="finite")
-def finite_nothing(x: Node, out: Node) -> Node | str:
-    """x * 0.0, 0.0 / x, x - x -> 0.0, of finite numbers, and of no zero below"""
+@rule(FLOAT * C, C / FLOAT, claim="finite")
+def finite_nothing(x: Node, c: Node, out: Node) -> Node | str:
+    """x * 0.0, 0.0 / x -> 0.0, of finite numbers, and of no zero below"""
+    return filled(0.0, out) if _is(c, 0.0, -0.0) else "it is another number"
+
+
+@rule(FLOAT - FLOAT, claim="finite")
+def no_finite_difference(x: Node, out: Node) -> Node | str:
+    """x - x -> 0.0, of finite numbers"""
     return filled(0.0, out)
 
 
@@ -201,25 +226,30 @@ def expm1_of_log1p(x: Node) -> Node | str:
 # ---------------------------------------------------------------------------------------------------- powers
 
 
-@rule(X * X, INT**2)
+@rule(X * X)
 def squared(x: Node) -> Node:
-    """x * x -> square(x); of integers x ** 2 -> square(x)"""
+    """x * x -> square(x)"""
     return o.square(x)
 
 
-@rule(INT**3)
-def cubed_integer(x: Node) -> Node:
-    """x ** 3 -> square(x) * x, of integers"""
-    return o.multiply(o.square(x), x)
+@rule(INT**C)
+def power_of_integer(x: Node, c: Node, out: Node) -> Node | str:
+    """x ** 2 -> square(x); x ** 3 -> square(x) * x; of integers"""
+    if not _is(c, 2, 3):
+        return "it takes more products"
+    made = o.square(x)
+    return fitted(made if _is(c, 2) else o.multiply(made, x), out)
 
 
-@rule(*[FLOAT**n for n in (2.0, 3.0, -1.0, 0.5, -0.5)], claim="rounding")
-def power(x: Node, out: Node) -> Node | str:
+@rule(FLOAT**C, claim="rounding")
+def power(x: Node, c: Node, out: Node) -> Node | str:
     """x ** 2 -> square(x); x ** 3 -> square(x) * x; x ** -1 -> 1 / x; where x is never negative also x ** 0.5 -> sqrt(x)
 
     and x ** -0.5 -> 1 / sqrt(x).
     """
-    n = number_of(out.inputs[1])
+    n = number_of(c)
+    if n not in (2, 3, -1, 0.5, -0.5):
+        return "it is no such power"
     if n in (0.5, -0.5) and not never_negative(x):
         return "the root of -inf or -0.0 is another one"
     one = o.scalar(1.0, x.type.dtype)

@@ -83,7 +83,7 @@ def through_power_of_two(x: Node, a: Node) -> Node | str:
     if x.op is o.sum:
         return "means are known by their form"
     bounds = np.finfo(x.type.dtype)
-    if not bounds.tiny <= abs(1 / value) <= bounds.max:
+    if not float(bounds.tiny) <= abs(1 / value) <= float(bounds.max):
         return "its inverse is no such number"
     inverse = o.scalar(1 / value, x.type.dtype)
     # A constant of another shape stretches x as it did.
@@ -161,30 +161,53 @@ def doubled(x: Node) -> Node:
     return o.multiply(x, o.scalar(2, x.type.dtype))
 
 
-@rule(INT * A + INT * B, INT * A + INT, INT * A - INT * B, INT * A - INT, INT - INT * A)
-def multiples_of_integers(x: Node, out: Node) -> Node | str:
+_SUMS = (p.add(whole(o.multiply), whole()), p.subtract(whole(o.multiply), whole()), p.subtract(whole(), whole(o.multiply)))
+
+
+@rule(*_SUMS)
+def multiples_of_integers(out: Node) -> Node | str:
     """x * a + x * b -> x * (a + b); x + x * a -> x * (a + 1); so differences; of integers"""
-    return _multiples(x, out)
+    return "they are floats" if out.type.is_float else _multiples(out)
 
 
-@rule(FLOAT * A + FLOAT * B, FLOAT * A + FLOAT, FLOAT * A - FLOAT * B, FLOAT * A - FLOAT, FLOAT - FLOAT * A, claim="rounding")
-def multiples(x: Node, out: Node) -> Node | str:
+@rule(*_SUMS, claim="rounding")
+def multiples(out: Node) -> Node | str:
     """x * a + x * b -> x * (a + b); x + x * a -> x * (a + 1); so differences"""
-    return _multiples(x, out)
+    return _multiples(out) if out.type.is_float else "integers have a rule of their own"
 
 
-def _multiples(x: Node, out: Node) -> Node | str:
-    one = o.scalar(1, x.type.dtype)
-    a, b = [one if i is x else i.inputs[1] if i.inputs[0] is x else i.inputs[0] for i in out.inputs]
-    if a.op is not o.constant or b.op is not o.constant:
-        return "the factors are no constants"
-    c = _combined(np.add if out.op is o.add else np.subtract, a, b)
-    return _NO if c is None else instead(o.multiply(x, c), out)
+def _multiples(out: Node) -> Node | str:
+    first, second = out.inputs
+    for x, a in _scaled(first):
+        for y, b in _scaled(second):
+            if x is y and (a or b) is not None:
+                one = o.scalar(1, x.type.dtype)
+                c = _combined(np.add if out.op is o.add else np.subtract, a or one, b or one)
+                return _NO if c is None else instead(o.multiply(x, c), out)
+    return "they are no multiples of one node by constants"
 
 
-@rule(var("a", "int") * X + var("a", "int") * var("y"), var("a", "int") * X - var("a", "int") * var("y"))
-def common_factor(a: Node, x: Node, y: Node, out: Node) -> Node | str:
+def _scaled(node: Node) -> list[tuple[Node, Node | None]]:
+    """(node, None), and (x, a) if it is x * a with a constant a."""
+    found: list[tuple[Node, Node | None]] = [(node, None)]
+    if node.op is o.multiply:
+        x, y = node.inputs
+        if y.op is o.constant:
+            found.append((x, y))
+        elif x.op is o.constant:
+            found.append((y, x))
+    return found
+
+
+@rule(*[op(whole(o.multiply), whole(o.multiply)) for op in (p.add, p.subtract)])
+def common_factor(out: Node) -> Node | str:
     """a * x + a * y -> a * (x + y), of integers; so differences"""
-    if not x.type is y.type is out.type:
-        return "the sum would be larger than its terms"
-    return instead(o.multiply(a, out.op(x, y)), out, *out.inputs)
+    if out.type.is_float:
+        return "they are floats"
+    first, second = out.inputs
+    for n, a in enumerate(first.inputs):
+        for m, b in enumerate(second.inputs):
+            x, y = first.inputs[1 - n], second.inputs[1 - m]
+            if a is b and x.type is y.type is out.type:
+                return instead(o.multiply(a, out.op(x, y)), out, *first.inputs, *second.inputs)
+    return "no factor is common, or the sum would be larger than its terms"

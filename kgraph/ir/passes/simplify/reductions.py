@@ -23,15 +23,15 @@ _EXTREMES = (p.max, p.min, p.any, p.all)
 # ---------------------------------------------------------------------------------------------------- over nothing
 
 
-@rule(p.sum(INT), p.prod(X), *[op(X) for op in (*_EXTREMES, p.logsumexp)])
+@rule(p.sum(INT), p.prod(X), *[op(X) for op in _EXTREMES])
 def over_one(x: Node, out: Node) -> Node | str:
     """max(x) -> x, over no axes, or over axes of size 1; so min, any, all, prod, and the sum of integers"""
     return _over_one(x, out)
 
 
-@rule(p.sum(FLOAT), claim="rounding")
+@rule(p.sum(FLOAT), p.logsumexp(X), claim="rounding")
 def sum_over_one(x: Node, out: Node) -> Node | str:
-    """sum(x) -> x, over no axes, or over axes of size 1: a zero keeps its sign"""
+    """sum(x), logsumexp(x) -> x, over no axes, or over axes of size 1: a zero keeps its sign"""
     return _over_one(x, out)
 
 
@@ -39,8 +39,6 @@ def _over_one(x: Node, out: Node) -> Node | str:
     axis = out.attr("axis")
     if any(x.type.shape[a] != 1 for a in axis):
         return "an axis has more than one element, or perhaps has"
-    if out.op is o.logsumexp and axis:
-        return "its rounding is another one"
     if x.type.dtype != out.type.dtype:
         return "it is of another dtype"
     if not out.attr("keepdims"):

@@ -346,6 +346,13 @@ def _(leaf: Leaves) -> Any:
     return o.where(c, x, x), "a size is unknown that another operand has to agree with"
 
 
+@row("either", "fi")
+def _(leaf: Leaves) -> Any:
+    x = leaf(None, 3)
+    one = o.max(x, axis=(0,), keepdims=True)
+    return o.where(o.less(x, x), one, one), o.broadcast_like(one, o.less(x, x))
+
+
 @row("either", "f")
 def _(leaf: Leaves) -> Any:
     x = leaf(None, 3)

@@ -26,7 +26,9 @@ _UNKNOWN = "a size is unknown that another operand has to agree with when the pr
 
 
 def source(node: Node, axis: int) -> Place:
-    """Where an unknown size comes from: equal sources are equal sizes."""
+    """Where an unknown size comes from: equal sources are equal sizes. A size that is known is its own source."""
+    if node.type.shape[axis] is not None:
+        return node, axis
     for _ in range(LONGEST):
         before = _BEFORE.get(node.op)
         found = None if before is None else before(node, axis)

@@ -30,6 +30,9 @@ Array = np.ndarray[Any, Any]
 SHAPES: tuple[tuple[int, ...], ...] = ((), (1,), (3,), (2, 3), (1, 3), (2, 1), (3, 3), (3, 2), (2, 3, 3), (0, 3))
 _DTYPES = ("float32", "float64", "float16", "int32", "int64", "uint8", "bool")
 
+#: What sizes that are not known are taken for.
+_UNKNOWN = 3
+
 #: Values of attrs that are tried, by the name of the attr.
 _AXES = ((), (0,), (1,), (0, 1), (2,), (0, 2))
 ATTRS: dict[str, tuple[Any, ...]] = {
@@ -38,6 +41,8 @@ ATTRS: dict[str, tuple[Any, ...]] = {
     "times": ((1,), (2, 1), (1, 2)), "repeats": (1, 2), "depth": (3,), "k": (1, 2),
     "form": ("i", "s", "ss", "si", "n", "ns"), "numbers": ((0,), (0, 2, 1), (1, 3, 1), (0, 2, 1, 0, 3, 1), (0, 2, 1, 1), ()),
 }  # fmt: skip
+
+_REDUCTIONS = frozenset((o.sum, o.prod, o.max, o.min, o.any, o.all, o.logsumexp))
 
 #: How far a result may be from the right one, in units in the last place, however exact the plain formula is.
 UNITS = 4
@@ -105,7 +110,9 @@ def _check(rule: Rule, attrs: Mapping[str, Sequence[Any]], given: Sequence[Node]
         if after is not None:
             report.applied += 1
             for values in sample.values():
-                _compare(rule, sample, after, values, errors)
+                was = _plain(sample, values)
+                if was is not None:
+                    _compare(rule, sample, after, values, was, errors)
     errors.judge()
     if not report.applied:
         reasons = "; ".join(report.declined) or "no graph that its patterns fit could be made"
@@ -128,7 +135,8 @@ class _Sample:
     def values(self) -> Iterator[list[Array]]:
         """Values of its inputs: moderate ones, with NaN among them, with all that is special."""
         for special in ((), _NAN, _SPECIAL):
-            yield [_array(self.random, i.dtype, i.type.shape, special) for i in self.inputs]
+            shapes = [[_UNKNOWN if size is None else size for size in i.type.shape] for i in self.inputs]
+            yield [_array(self.random, i.dtype, shape, special) for i, shape in zip(self.inputs, shapes, strict=True)]
 
 
 def _given(root: Node, random: Random) -> _Sample:
@@ -168,7 +176,7 @@ class _Maker:
         assert isinstance(pattern, Apply)
         inputs = [self.node(i) for i in pattern.inputs]
         wanted = dict(pattern.attrs)
-        return pattern.op(*inputs, **{name: self._attr(name, wanted.get(name)) for name in pattern.op.attr_names})
+        return pattern.op(*inputs, **{name: self._attr(pattern.op, name, wanted.get(name)) for name in pattern.op.attr_names})
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
         if name not in self.bound:
@@ -192,16 +200,19 @@ class _Maker:
         op: Op = pattern.op or self.random.choice([op for op in o.OPS.values() if op.numpy and not op.source and not op.bodies])
         count = len(op.input_names) or 2
         inputs = [self._constant() if pattern.over is o.constant else self._operand(None) for _ in range(count)]
-        return op(*inputs, **{name: self._attr(name, None) for name in op.attr_names})
+        return op(*inputs, **{name: self._attr(op, name, None) for name in op.attr_names})
 
-    def _attr(self, name: str, wanted: Any) -> Any:
+    def _attr(self, op: Op, name: str, wanted: Any) -> Any:
         if wanted is not None and not isinstance(wanted, Attr):
             return wanted
         if name not in self.attrs:
             raise ValueError(f"there are no values to try for the attr {name}")
+        values = self.attrs[name]
+        if name == "axis":  # reductions take several axes, other ops one
+            values = [value for value in values if isinstance(value, tuple) == (op in _REDUCTIONS)] or values
         if wanted is None:
-            return self.random.choice(self.attrs[name])
-        return self._once(wanted.name, lambda: self.random.choice(self.attrs[name]))
+            return self.random.choice(values)
+        return self._once(wanted.name, lambda: self.random.choice(values))
 
 
 def _rewritten(rule: Rule, sample: _Sample, report: Report) -> Node | None:
@@ -252,8 +263,18 @@ def _computed(sample: _Sample, root: Node, values: Sequence[Array]) -> Array:
     return np.asarray(evaluator(Graph(sample.inputs, [root]), RULES)(*values)[0])
 
 
-def _compare(rule: Rule, sample: _Sample, after: Node, values: Sequence[Array], errors: _Errors) -> None:
-    was, now = (_computed(sample, root, values) for root in (sample.root, after))
+def _plain(sample: _Sample, values: Sequence[Array]) -> Array | None:
+    """What the plain formula gives; None where it refuses the values."""
+    try:
+        return _computed(sample, sample.root, values)
+    except (ValueError, IndexError, ZeroDivisionError):
+        return None
+
+
+def _compare(
+    rule: Rule, sample: _Sample, after: Node, values: Sequence[Array], was: Array, errors: _Errors
+) -> None:  # fmt: skip
+    now = _computed(sample, after, values)
     if was.dtype != now.dtype or was.shape != now.shape:
         raise _broken(rule, sample, f"gave {now.dtype}{list(now.shape)} in the place of {was.dtype}{list(was.shape)}", values)
     floats = [v for v in values if v.dtype.kind == "f"]
@@ -263,8 +284,9 @@ def _compare(rule: Rule, sample: _Sample, after: Node, values: Sequence[Array], 
         wrong = ~_same_bits(was, now)
     else:
         right = errors.look(rule, sample, values, was, now)
-        # What is NaN among infinities is a matter of the formula.
-        wrong = np.isnan(right) & ~np.isnan(now) & (not any(np.isinf(v).any() for v in floats))
+        # A NaN of an operand has to be one of the result; other ones are a matter of the formula.
+        given = [np.where(np.isnan(v), 1, v).astype(np.longdouble) if v.dtype.kind == "f" else v for v in values]
+        wrong = np.isnan(right) & ~np.isnan(_computed(sample, sample.root, given)) & ~np.isnan(now)
     if wrong.any():
         raise _gave(rule, sample, values, was, now, int(np.argmax(wrong)))
 

@@ -16,6 +16,7 @@ from kgraph.ir.passes.linear import linear
 from kgraph.ir.passes.loops import loops
 from kgraph.ir.passes.sink import sink
 from kgraph.ir.passes.specialise import specialise
+from kgraph.ir.passes.stabilise import stabilise
 from kgraph.ir.record import Record, Rewrite
 from kgraph.ir.rewrite import Rule, Rules, check_names, rewrite, without
 
@@ -24,7 +25,7 @@ Pass = Callable[[Graph, Record], Graph]
 #: Name -> pass, in the order in which they run. Neighbours that are rules share one sweep. specialise comes before them and
 #: legalise after: both need to be told what for. loops takes away what is kept for gradients that nobody asked for, and sink
 #: decides which side of a branch runs, so that they run whatever `optimize` says.
-PIPELINE: dict[str, Pass] = {"fold": fold, "linear": linear, "loops": loops, "sink": sink}
+PIPELINE: dict[str, Pass] = {"fold": fold, "stabilise": stabilise, "linear": linear, "loops": loops, "sink": sink}
 ALWAYS = ("loops", "sink")
 
 
@@ -160,4 +161,5 @@ __all__ = [
     "run_pipeline",
     "sink",
     "specialise",
+    "stabilise",
 ]

@@ -5,7 +5,7 @@ Each rule is of the class "rounding": right wherever the plain formula is, and w
 
 from __future__ import annotations
 
-from kgraph.ir.passes.stabilise import crossentropy, logarithms, quotients, roots  # noqa: F401  # each adds its rules
+from kgraph.ir.passes.stabilise import cancelling, crossentropy, logarithms, quotients, roots, steps  # noqa: F401  # each adds its rules
 from kgraph.ir.passes.stabilise.rules import stabilise
 
 __all__ = ["stabilise"]

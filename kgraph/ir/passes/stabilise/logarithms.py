@@ -21,7 +21,7 @@ DEEPEST = 8
 #: What rearranges the elements of its first operand.
 _LAYOUT = frozenset((
     o.expand_dims, o.squeeze, o.reshape, o.transpose, o.broadcast_to, o.broadcast_like, o.stop_gradient, o.index, o.flip,
-    o.pick,
+    o.pick, o.gather,
 ))  # fmt: skip
 _GROWING = frozenset((o.exp, o.sum, o.add, o.multiply, o.divide))
 _POSITIVE = _GROWING | _LAYOUT | {o.softmax, o.sigmoid, o.subtract, o.cast}

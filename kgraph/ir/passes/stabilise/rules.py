@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import kgraph.ir.ops as o
 from kgraph.ir.node import Node
+from kgraph.ir.op import Op
 from kgraph.ir.pattern import number_of
 from kgraph.ir.rewrite import Rules, refines
 
@@ -74,3 +75,11 @@ def is_nothing(node: Node) -> bool:
 def is_bounded(node: Node) -> bool:
     """Whether a node is between 0 and 1, and above 0 but for rounding."""
     return node.op is o.softmax or node.op is o.sigmoid or is_complement(node)
+
+
+def product(factors: list[Node], op: Op = o.multiply) -> Node:
+    """The product of nodes, or what another op makes of them, from left to right."""
+    made = factors[0]
+    for factor in factors[1:]:
+        made = op(made, factor)
+    return made

@@ -22,6 +22,7 @@ _OTHER = -1
 MOST = 24
 
 _STRETCHING = (o.broadcast_to, o.broadcast_like)
+_MOVING = frozenset((o.broadcast_to, o.broadcast_like, o.expand_dims, o.transpose, o.stop_gradient))
 
 
 def tail(labels: Labels, x: Node) -> Labels:
@@ -39,6 +40,9 @@ def inner(node: Node, labels: Labels) -> Labels | None:
     if op is o.expand_dims:
         axis = node.attr("axis")
         return labels[:axis] + labels[axis + 1 :]
+    if op is o.transpose:
+        moved = dict(zip(node.attr("perm"), labels, strict=True))
+        return tuple([moved[axis] for axis in range(len(moved))])
     if op is o.squeeze:
         axis = node.attr("axis")
         return (*labels[:axis], _OTHER, *labels[axis:])
@@ -54,13 +58,19 @@ def inner(node: Node, labels: Labels) -> Labels | None:
 
 
 def bottom(node: Node, labels: Labels) -> tuple[Node, Labels]:
-    """What a node is, under axes of size 1 and stretching."""
-    while node.op in _STRETCHING or node.op is o.expand_dims or node.op is o.stop_gradient:
+    """What a node is, under axes of size 1, stretching, and the order of its axes."""
+    while node.op in _MOVING:
         under = inner(node, labels)
         assert under is not None
         node, labels = node.inputs[0], under
     return node, labels
 
+
+#: What a search goes through, or changes.
+LINEAR = frozenset((
+    o.divide, o.multiply, o.negative, o.add, o.subtract, o.sum, o.where, o.expand_dims, o.squeeze, o.broadcast_to,
+    o.broadcast_like, o.sigmoid,
+))  # fmt: skip
 
 #: (divisor, its labels) -> what is left of dividing by it (None: nothing, it is gone), or NO.
 Test = Callable[[Node, Labels], "Node | str | None"]

@@ -11,6 +11,9 @@ from kgraph.ir.passes.stabilise.rules import fitted, is_bounded, is_complement, 
 from kgraph.ir.passes.stabilise.search import LINEAR, NO, Labels, Search, bottom, inner, tail
 from kgraph.ir.pattern import whole
 
+#: Terms of one sum that are looked at.
+MOST_TERMS = 8
+
 _KEPT = frozenset((o.softmax, o.sigmoid, o.exp, o.subtract, o.multiply))
 
 
@@ -76,7 +79,9 @@ def _cancelled(factors: list[Node], sources: list[Node | None], right: Node, lab
     free: list[Term] = []  # without the divisor
     rest: list[Term] = []
     kept, gone = True, factors[0]
-    for negative, term in _terms(right):
+    waiting = _terms(right)[::-1]
+    while waiting:
+        negative, term = waiting.pop()
         for i, f in enumerate(factors):
             if sources[i] is None or f.ndim != len(labels):
                 continue
@@ -89,7 +94,10 @@ def _cancelled(factors: list[Node], sources: list[Node | None], right: Node, lab
                 free.append((negative, product([without, *others])))
                 break
         else:
-            rest.append((negative, term))
+            parts = _distributed(term, factors, labels) if len(free) + len(rest) + len(waiting) < MOST_TERMS else []
+            waiting += [(negative != minus, part) for minus, part in reversed(parts)]
+            if not parts:
+                rest.append((negative, term))
     if not free:
         carrier = next(f for f, source in zip(factors, sources, strict=True) if source is not None)
         cleaned = _cleaned(right, carrier, tail(labels, right)) if len(rest) == 1 else right
@@ -103,11 +111,24 @@ def _cancelled(factors: list[Node], sources: list[Node | None], right: Node, lab
     return _with_nan_of(_total(free), gone) if is_bounded(gone) else None
 
 
+def _distributed(term: Node, factors: list[Node], labels: Labels) -> list[Term]:
+    """c * g / p - c * s for c * (g / p - s), as terms; none if it is of another form."""
+    if term.op is not o.multiply:
+        return []
+    for c, total in (term.inputs, term.inputs[::-1]):
+        parts = _terms(total)
+        if len(parts) < 2 or total.ndim != len(labels) or c.ndim != len(labels):
+            continue
+        if any(_divided_by(f).out(part, tail(labels, part)) is not None for f in factors for _, part in parts):
+            return [(minus, o.multiply(c, part)) for minus, part in parts]
+    return []
+
+
 #: A term of a sum, and whether it is taken away.
 Term = tuple[bool, Node]
 
 
-def _terms(node: Node, most: int = 6) -> list[Term]:
+def _terms(node: Node, most: int = MOST_TERMS) -> list[Term]:
     """The terms of a sum."""
     found: list[Term] = []
     waiting = [(False, node)]
@@ -193,21 +214,27 @@ def _may_go(f: Node, carrier: Node) -> bool:
 
 @stabilise.rule(whole(o.divide), claim="rounding")
 def cancel_below(out: Node) -> Node | str:
-    """(g * p) / p -> g + 0 * p, where p is softmax(x), sigmoid(x) or 1 - sigmoid(x)
+    """(g * p) / p -> g + 0 * p, (g * p + s * p) / p -> g + s + 0 * p, where p is softmax(x), sigmoid(x) or 1 - sigmoid(x)
 
     Finite where p is 0 to the last digit. A NaN in x is not lost, which is what 0 * p is for.
     """
     above, below = out.inputs
-    if not is_bounded(below) or above.op not in (o.multiply, o.negative) or above.type is not below.type:
+    if not is_bounded(below) or above.op not in _PRODUCTS or above.type is not below.type:
         return "it is not divided by what is positive, and no more than 1"
     rest = _without_factor(above, below, twin(below))
     return "what is above does not have the factor" if rest is None else fitted(_with_nan_of(rest, below), out)
+
+
+_PRODUCTS = (o.multiply, o.negative, o.add, o.subtract)
 
 
 def _without_factor(node: Node, f: Node, other: Node | None, depth: int = 6) -> Node | None:
     if node.op is o.negative:
         rest = _without_factor(node.inputs[0], f, other, depth - 1) if depth else None
         return None if rest is None else negated(rest)
+    if node.op in (o.add, o.subtract) and depth:
+        left, right = [_without_factor(i, f, other, depth - 1) for i in node.inputs]
+        return None if left is None or right is None else node.op(left, right)
     if node.op is not o.multiply or not depth:
         return None
     for x, y in (node.inputs, node.inputs[::-1]):

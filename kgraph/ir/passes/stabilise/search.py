@@ -19,7 +19,7 @@ Labels = tuple[int, ...]
 _OTHER = -1
 
 #: Nodes that a search visits, and so the time that it takes.
-MOST = 24
+MOST = 40
 
 _STRETCHING = (o.broadcast_to, o.broadcast_like)
 _MOVING = frozenset((o.broadcast_to, o.broadcast_like, o.expand_dims, o.transpose, o.stop_gradient))
@@ -86,24 +86,26 @@ class Search:
 
     def __init__(self, test: Test, instead: Mapping[Node, Node] | None = None):
         self.test, self.left, self.instead = test, MOST, instead or {}
+        self.failed: set[tuple[Node, Labels]] = set()
 
     def out(self, node: Node, labels: Labels) -> Node | None:
-        self.left -= 1
-        op = node.op
-        if self.left < 0 or not node.inputs:
+        if (node, labels) in self.failed:
             return None
+        self.left -= 1
+        found = self._out(node, labels) if node.inputs and self.left >= 0 else None
+        if found is None:
+            self.failed.add((node, labels))
+        return found
+
+    def _out(self, node: Node, labels: Labels) -> Node | None:
+        op = node.op
         if node in self.instead and labels == tuple(range(node.ndim)):
             return self.instead[node]
         x = node.inputs[0]
         if op is o.divide:
             return self._quotient(node, labels)
         if op is o.multiply:
-            y = node.inputs[1]
-            without = self.out(x, tail(labels, x))
-            if without is not None:
-                return o.multiply(without, y)
-            without = self.out(y, tail(labels, y))
-            return None if without is None else o.multiply(x, without)
+            return self._product(node, labels)
         if op is o.add or op is o.subtract:
             parts = [i if is_nothing(i) else self.out(i, tail(labels, i)) for i in node.inputs]
             left, right = parts
@@ -124,6 +126,15 @@ class Search:
         if op is o.broadcast_like and others[0].op is o.exp:
             others = others[0].inputs  # of the same shape; nothing may need the exponential any more
         return op(without, *others, **dict(node.attrs))
+
+    def _product(self, node: Node, labels: Labels) -> Node | None:
+        x, y = node.inputs
+        # The quotient itself first: what else there is may be large.
+        for first, second in ((y, x), (x, y)) if y.op is o.divide else ((x, y), (y, x)):
+            without = self.out(first, tail(labels, first))
+            if without is not None:
+                return o.multiply(without, second) if first is x else o.multiply(second, without)
+        return None
 
     def _quotient(self, node: Node, labels: Labels) -> Node | None:
         x, divisor = node.inputs

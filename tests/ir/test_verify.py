@@ -115,19 +115,12 @@ def test_a_type_that_the_rule_does_not_say_is_refused(dtype: str, shape: tuple[i
     wrong = TensorType(dtype, shape)
     x, v = source(), source(wrong, op=o.variable)
     node = mistyped(x, wrong)
-    message = (
-        f"verify: the type is not what the type rule says\n  node: {wrong}  layer (identity) at model.py:3\n  at model.py:3"
-    )
+    message = f"verify: the type is not what the type rule says\n  node: {wrong}  layer (identity) at model.py:3\n  at model.py:3"
     refuses(Graph([x], [node]), message)
     refuses(Graph([x], [o.shape(node)]), message)  # below an output
     refuses(Graph([x], [], [(v, node)]), message)  # below an update
     refuses(Graph([node], [x]), message)  # an input
-    refuses(
-        cond_of(
-            body(lambda p: o.broadcast_like(o.size(mistyped(p, wrong), axes=()), p)), body(lambda p: o.cast(p, dtype="int32"))
-        ),
-        message,
-    )
+    refuses(cond_of(body(lambda p: o.broadcast_like(o.size(mistyped(p, wrong), axes=()), p)), body(lambda p: o.cast(p, dtype="int32"))), message)
 
 
 def cond_of(then: Graph, orelse: Graph | None = None, x: Node | None = None) -> Graph:
@@ -151,9 +144,7 @@ def test_a_fault_in_a_body_of_a_body_is_found() -> None:
             verify(graph)
 
 
-@pytest.mark.parametrize(
-    "bad", [1.5, 1j, np.int64(0), np.float32(0), b"0", frozenset(), len, range(1), Ellipsis, np.dtype("int8")], ids=repr
-)
+@pytest.mark.parametrize("bad", [1.5, 1j, np.int64(0), np.float32(0), b"0", frozenset(), len, range(1), Ellipsis, np.dtype("int8")], ids=repr)
 def test_an_attr_of_another_kind_is_refused(bad: Any) -> None:
     for value in (bad, (0, bad), ((), (0, (bad,)))):
         node = planted(o.sum, source(), axis=value, keepdims=False)
@@ -198,12 +189,7 @@ def test_several_results_are_no_operand_of_anything_but_item() -> None:
     x = source()
     made = cond_of(body(o.sin), x=x).outputs[0].inputs[0]
     verify(Graph([], [o.item(made, index=0)]))
-    for node in (
-        planted(o.sin, made),
-        planted(o.add, x, made),
-        planted(o.sum, made, axis=(0,), keepdims=False),
-        planted(o.item, x, index=0),
-    ):
+    for node in (planted(o.sin, made), planted(o.add, x, made), planted(o.sum, made, axis=(0,), keepdims=False), planted(o.item, x, index=0)):
         refuses(Graph([], [node]), "the type rule refuses the inputs and attrs: AttributeError: ")
     refuses(Graph([], [planted(o.item, made, index=1)]), "the type rule refuses the inputs and attrs: IndexError: ")
 
@@ -215,9 +201,7 @@ def test_an_input_named_twice_is_refused() -> None:
     x, y = source(), source()
     refuses(Graph([x, y, x], [y]), "an input is named twice")
     given, flag = o.param(index=0, type=VECTOR), source(FLAG)
-    node = o.cond(
-        flag, x, y, then=Graph([given, given], [given]), orelse=Graph([given, o.param(index=1, type=VECTOR)], [given])
-    )
+    node = o.cond(flag, x, y, then=Graph([given, given], [given]), orelse=Graph([given, o.param(index=1, type=VECTOR)], [given]))
     refuses(Graph([], [o.item(node, index=0)]), "an input is named twice\n  node: (float32[3])")
 
 
@@ -232,23 +216,10 @@ def test_a_target_that_is_no_variable_is_refused() -> None:
     refuses(Graph([x], [], [(o.sin(v), v)]), "the target of an update is no variable")
 
 
-@pytest.mark.parametrize(
-    "type",
-    [
-        TensorType("float64", (3,)),
-        TensorType("float32", (4,)),
-        TensorType("float32", ()),
-        TensorType("float32", (3, 1)),
-        TensorType("float32", (None, None)),
-    ],
-    ids=repr,
-)
+@pytest.mark.parametrize("type", [TensorType("float64", (3,)), TensorType("float32", (4,)), TensorType("float32", ()), TensorType("float32", (3, 1)), TensorType("float32", (None, None))], ids=repr)
 def test_a_new_value_of_another_type_is_refused(type: TensorType) -> None:
     v, x = source(op=o.variable, name="v"), source(type, name="x")
-    refuses(
-        Graph([x], [], [(v, x)]),
-        f"the new value of float32[3]  variable 'v' is of another type\n  node: {type}  placeholder 'x'",
-    )
+    refuses(Graph([x], [], [(v, x)]), f"the new value of float32[3]  variable 'v' is of another type\n  node: {type}  placeholder 'x'")
 
 
 # ---------------------------------------------------------------------------------------------------- bodies
@@ -299,12 +270,7 @@ def test_a_body_has_no_updates() -> None:
 def test_bodies_that_do_not_fit_what_they_are_given_or_each_other_are_refused() -> None:
     flag, x = source(FLAG), source()
     one, two = body(lambda p: p), Graph([o.param(index=0, type=VECTOR)], [o.param(index=0, type=VECTOR)] * 2)
-    for then, orelse, xs in (
-        (one, two, [x]),
-        (one, one, [x, x]),
-        (one, one, []),
-        (one, body(lambda p: p, TensorType("int8", (3,))), [x]),
-    ):
+    for then, orelse, xs in ((one, two, [x]), (one, one, [x, x]), (one, one, []), (one, body(lambda p: p, TensorType("int8", (3,))), [x])):
         node = planted(o.cond, flag, *xs, type=TupleType((VECTOR,)), then=then, orelse=orelse)
         refuses(Graph([], [o.item(node, index=0)]), "the type rule refuses the inputs and attrs: ")
 
@@ -313,10 +279,7 @@ def test_an_error_names_the_node_and_its_line() -> None:
     node = planted(o.sum, source(), axis=1.5, keepdims=False)
     with pytest.raises(GraphError) as caught:
         verify(Graph([], [node]))
-    assert (
-        str(caught.value)
-        == "verify: the attr axis is a float, 1.5\n  node: float32[3]  layer (sum) at model.py:3\n  at model.py:3"
-    )
+    assert str(caught.value) == "verify: the attr axis is a float, 1.5\n  node: float32[3]  layer (sum) at model.py:3\n  at model.py:3"
     assert isinstance(caught.value, ValueError)
     constant = planted(o.constant, value=Constant(np.zeros(3, "float32")), type=TensorType("float64", (3,)))
     refuses(Graph([], [constant]), "the type is not what the type rule says\n  node: float64[3]  constant [0., 0., 0.]")

@@ -97,6 +97,24 @@ def under_root(v: Leaves, square: Node) -> Node:
     return o.where(o.greater_equal(square, zero), v.g / o.sqrt(square), zero)
 
 
+def bit(v: Leaves) -> Node:
+    """log(p), of a probability that is clipped"""
+    return o.log(held(o.sigmoid(v.x), 2**-10, 1 - 2**-10))
+
+
+def rest_of_bit(v: Leaves) -> Node:
+    return o.log1p(-held(o.sigmoid(v.x), 2**-10, 1 - 2**-10))
+
+
+def held_bit(v: Leaves, target: Node) -> Node:
+    score = float(np.log1p(-(2**-10)) - np.log(2**-10))
+    return o.sigmoid_crossentropy(held(v.x, -score, score), target)
+
+
+def half(v: Leaves) -> Node:
+    return o.constant_of(np.full((2, 3), 0.5, v.x.dtype))
+
+
 class Row(NamedTuple):
     """A graph, what the rules make of it, and the rule that the row is about."""
 
@@ -202,11 +220,9 @@ OTHER_ROWS = [
         "of_one_class", lambda v: o.log(held(o.pick(soft(v.x), v.classes), 2**-10, 1 - 2**-10)),
         lambda v: held(o.pick(o.log_softmax(v.x, axis=1), v.classes), np.log(2**-10), np.log1p(-(2**-10))),
     ),
-    Row(
-        "of_one_bit",
-        lambda v: -(v.t * o.log(held(o.sigmoid(v.x), 2**-10, 1 - 2**-10))) - (1.0 - v.t) * o.log1p(-held(o.sigmoid(v.x), 2**-10, 1 - 2**-10)),
-        lambda v: o.sigmoid_crossentropy(held(v.x, -np.log1p(-(2**-10)) + np.log(2**-10), np.log1p(-(2**-10)) - np.log(2**-10)), v.t),
-    ),
+    Row("of_one_bit", lambda v: -(v.t * bit(v)) - (1.0 - v.t) * rest_of_bit(v), lambda v: held_bit(v, v.t)),
+    Row("of_one_bit", lambda v: -((1.0 - v.t) * rest_of_bit(v) + v.t * bit(v)), lambda v: held_bit(v, v.t)),
+    Row("of_one_bit", lambda v: -(half(v) * bit(v)) - half(v) * rest_of_bit(v), lambda v: held_bit(v, half(v))),
 ]  # fmt: skip
 
 ROWS = [*LOG_ROWS, *QUOTIENT_ROWS, *OTHER_ROWS]
@@ -267,6 +283,7 @@ NOT: list[tuple[str, Any, str]] = [
     ("variance", lambda v: add_up(v.x * v.x) / number(2.0, v.x) - o.square(add_up(v.x) / number(2.0, v.x)), "not the number of elements"),
     ("rescaled", lambda v: soft(v.x) / add_up(soft(v.x), 0, True), "other axes"),
     ("of_classes", lambda v: add_up(v.t * o.log(held(soft(v.x), 1e-3, 0.5))), "not as far from 0 and 1"),
+    ("of_one_bit", lambda v: -(v.t * bit(v)) - v.y * rest_of_bit(v), "not 1 less the first one"),
     ("of_classes", lambda v: add_up(v.row * o.log(held(soft(v.x), 1e-3, 1 - 1e-3))), "another type"),
     ("of_classes", lambda v: add_up(v.t * o.log(held(soft(v.x), 1e-3, 1 - 1e-3)), 0), "not along the last axis"),
 ]  # fmt: skip

@@ -43,7 +43,7 @@ def _bound(low: Node, high: Node) -> float | str:
 
 
 @stabilise.rule(
-    p.sum(alone(T * alone(p.log(_clipped(alone(SOFTMAX))))), axis=AXIS, keepdims=False), claim="rounding"
+    p.sum(alone(T * alone(p.log(_clipped(SOFTMAX)))), axis=AXIS, keepdims=False), claim="rounding"
 )  # fmt: skip
 def of_classes(t: Node, x: Node, along: int, axis: tuple[int, ...], low: Node, high: Node, out: Node) -> Node | str:
     """sum(t * log(clip(softmax(x), eps, 1 - eps))) -> -softmax_crossentropy(x, t, eps)
@@ -58,7 +58,7 @@ def of_classes(t: Node, x: Node, along: int, axis: tuple[int, ...], low: Node, h
     return least if isinstance(least, str) else fitted(-o.softmax_crossentropy(x, t, o.scalar(least, x.dtype)), out)
 
 
-@stabilise.rule(p.log(_clipped(alone(p.pick(alone(SOFTMAX), T)))), claim="rounding")
+@stabilise.rule(p.log(_clipped(p.pick(SOFTMAX, T))), claim="rounding")
 def of_one_class(t: Node, x: Node, along: int, low: Node, high: Node, out: Node) -> Node | str:
     """log(clip(pick(softmax(x), t), eps, 1 - eps)) -> clip(pick(log_softmax(x), t), log(eps), log(1 - eps))"""
     if along != x.ndim - 1:
@@ -73,17 +73,29 @@ def of_one_class(t: Node, x: Node, along: int, low: Node, high: Node, out: Node)
 _HELD = p.minimum(p.maximum(p.sigmoid(X), const("low")), const("high"))
 
 
-@stabilise.rule(-(T * alone(p.log(_HELD))) - (1.0 - T) * alone(p.log1p(-_HELD)), claim="rounding")
-def of_one_bit(t: Node, x: Node, low: Node, high: Node, out: Node) -> Node | str:
+_LOG, _LOG_OF_REST = T * alone(p.log(_HELD)), var("rest") * alone(p.log1p(-_HELD))
+
+
+@stabilise.rule(-_LOG - _LOG_OF_REST, -(_LOG + _LOG_OF_REST), claim="rounding")
+def of_one_bit(t: Node, rest: Node, x: Node, low: Node, high: Node, out: Node) -> Node | str:
     """-t * log(p) - (1 - t) * log(1 - p) -> sigmoid_crossentropy(clip(x), t), for p = clip(sigmoid(x), eps, 1 - eps)
 
     Fewer roundings; the clip stays, as one of x.
     """
     if t.type is not x.type:
         return "the targets have another type than the scores"
+    if rest is not 1.0 - t and not _is_rest(rest, t):
+        return "the factor of the second logarithm is not 1 less the first one"
     least = _bound(low, high)
     if isinstance(least, str):
         return least
     bound = math.log1p(-least) - math.log(least)  # the score whose probability is 1 - epsilon
     held = o.minimum(o.maximum(x, o.scalar(-bound, x.dtype)), o.scalar(bound, x.dtype))
     return fitted(o.sigmoid_crossentropy(held, t), out)
+
+
+def _is_rest(rest: Node, t: Node) -> bool:
+    """Whether rest is 1 - t, of constants."""
+    if rest.op is not o.constant or t.op is not o.constant or rest.type is not t.type:
+        return False
+    return bool((rest.attr("value").array == 1 - t.attr("value").array).all())

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 import kgraph.ir.ops as o
 from kgraph.ir.node import Node
-from kgraph.ir.passes.stabilise.rules import fitted, is_bounded, is_complement, is_nothing, negated, product, stabilise
+from kgraph.ir.passes.stabilise.rules import (
+    are_opposite,
+    fitted,
+    is_bounded,
+    is_complement,
+    is_nothing,
+    negated,
+    product,
+    stabilise,
+)
 from kgraph.ir.passes.stabilise.search import LINEAR, NO, Labels, Search, bottom, inner, tail
 from kgraph.ir.pattern import whole
 
@@ -17,11 +26,11 @@ MOST_TERMS = 8
 _KEPT = frozenset((o.softmax, o.sigmoid, o.exp, o.subtract, o.multiply))
 
 
-def twin(node: Node) -> Node | None:
-    """The same in other words: 1 - sigmoid(x) of sigmoid(-x), and the other way round."""
-    if node.op is o.sigmoid:
-        return 1.0 - o.sigmoid(negated(node.inputs[0]))
-    return o.sigmoid(negated(node.inputs[1].inputs[0])) if is_complement(node) else None
+def is_twin(x: Node, y: Node) -> bool:
+    """Whether two nodes are sigmoid(z) and 1 - sigmoid(-z)."""
+    if x.op is o.subtract:
+        x, y = y, x
+    return x.op is o.sigmoid and is_complement(y) and are_opposite(x.inputs[0], y.inputs[1].inputs[0])
 
 
 def _with_nan_of(node: Node, f: Node) -> Node:
@@ -155,11 +164,9 @@ def _total(terms: list[Term]) -> Node:
 def _divided_by(f: Node) -> Search:
     """A search for what is divided by f, element by element."""
 
-    other = twin(f)
-
     def test(divisor: Node, labels: Labels) -> Node | str | None:
         under, axes = bottom(divisor, labels)
-        return None if (under is f or under is other) and axes == tuple(range(f.ndim)) else NO
+        return None if (under is f or is_twin(under, f)) and axes == tuple(range(f.ndim)) else NO
 
     return Search(test)
 
@@ -221,27 +228,27 @@ def cancel_below(out: Node) -> Node | str:
     above, below = out.inputs
     if not is_bounded(below) or above.op not in _PRODUCTS or above.type is not below.type:
         return "it is not divided by what is positive, and no more than 1"
-    rest = _without_factor(above, below, twin(below))
+    rest = _without_factor(above, below)
     return "what is above does not have the factor" if rest is None else fitted(_with_nan_of(rest, below), out)
 
 
 _PRODUCTS = (o.multiply, o.negative, o.add, o.subtract)
 
 
-def _without_factor(node: Node, f: Node, other: Node | None, depth: int = 6) -> Node | None:
+def _without_factor(node: Node, f: Node, depth: int = 6) -> Node | None:
     if node.op is o.negative:
-        rest = _without_factor(node.inputs[0], f, other, depth - 1) if depth else None
+        rest = _without_factor(node.inputs[0], f, depth - 1) if depth else None
         return None if rest is None else negated(rest)
     if node.op in (o.add, o.subtract) and depth:
-        left, right = [_without_factor(i, f, other, depth - 1) for i in node.inputs]
+        left, right = [_without_factor(i, f, depth - 1) for i in node.inputs]
         return None if left is None or right is None else node.op(left, right)
     if node.op is not o.multiply or not depth:
         return None
     for x, y in (node.inputs, node.inputs[::-1]):
-        if x is f or x is other:
+        if x is f or is_twin(x, f):
             return y
     for x, y in (node.inputs, node.inputs[::-1]):
-        rest = _without_factor(x, f, other, depth - 1)
+        rest = _without_factor(x, f, depth - 1)
         if rest is not None:
             return o.multiply(rest, y)
     return None

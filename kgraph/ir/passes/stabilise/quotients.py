@@ -9,7 +9,17 @@ from __future__ import annotations
 import kgraph.ir.ops as o
 from kgraph.ir.node import Node
 from kgraph.ir.passes.stabilise.logarithms import log_of
-from kgraph.ir.passes.stabilise.rules import fitted, is_shifted, negated, product, seen, stabilise, unshifted
+from kgraph.ir.passes.stabilise.rules import (
+    are_opposite,
+    fitted,
+    is_complement,
+    is_shifted,
+    negated,
+    product,
+    seen,
+    stabilise,
+    unshifted,
+)  # fmt: skip
 from kgraph.ir.passes.stabilise.search import LINEAR, NO, Labels, Search, bottom, tail
 from kgraph.ir.pattern import alone, number_of, p, var, whole
 
@@ -40,9 +50,14 @@ def _share(e: Node) -> tuple[list[Node], Search]:
             return _share_of_two(divisor, e, labels)
         return NO
 
-    x = e.inputs[0]
-    back = o.sigmoid(negated(x))
-    return share, Search(test, {back: o.sigmoid(x), 1.0 - o.sigmoid(x): o.sigmoid(x)})
+    def instead(node: Node) -> Node | None:
+        x, s = e.inputs[0], node
+        if is_complement(node):
+            s = node.inputs[1]
+            return s if s.inputs[0] is x else None
+        return o.sigmoid(x) if s.op is o.sigmoid and are_opposite(s.inputs[0], x) else None
+
+    return share, Search(test, instead)
 
 
 def _is_sum_of(total: Node, e: Node, labels: Labels) -> bool:

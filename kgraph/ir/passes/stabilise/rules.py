@@ -21,6 +21,11 @@ def negated(x: Node) -> Node:
     return x.inputs[0] if x.op is o.negative else o.negative(x)
 
 
+def are_opposite(x: Node, y: Node) -> bool:
+    """Whether one node is the negative of the other."""
+    return (x.op is o.negative and x.inputs[0] is y) or (y.op is o.negative and y.inputs[0] is x)
+
+
 def seen(x: Node) -> Node:
     """x, without marks that are for gradients alone."""
     while x.op is o.stop_gradient:

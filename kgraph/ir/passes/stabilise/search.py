@@ -7,7 +7,7 @@ same along the axes that are summed over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import kgraph.ir.ops as o
 from kgraph.ir.node import Node
@@ -81,11 +81,11 @@ class Search:
     """One search for divisors that pass a test. ``out`` gives a node without them; None if not all of its terms have one.
 
     Args:
-      instead: a node of all axes -> what stands in its place without the divisor.
+      instead: a node of all axes -> what stands in its place without the divisor, if it has one.
     """
 
-    def __init__(self, test: Test, instead: Mapping[Node, Node] | None = None):
-        self.test, self.left, self.instead = test, MOST, instead or {}
+    def __init__(self, test: Test, instead: Callable[[Node], Node | None] = lambda node: None):
+        self.test, self.left, self.instead = test, MOST, instead
         self.failed: set[tuple[Node, Labels]] = set()
 
     def out(self, node: Node, labels: Labels) -> Node | None:
@@ -99,8 +99,10 @@ class Search:
 
     def _out(self, node: Node, labels: Labels) -> Node | None:
         op = node.op
-        if node in self.instead and labels == tuple(range(node.ndim)):
-            return self.instead[node]
+        if (op is o.sigmoid or op is o.subtract) and labels == tuple(range(node.ndim)):
+            made = self.instead(node)
+            if made is not None:
+                return made
         x = node.inputs[0]
         if op is o.divide:
             return self._quotient(node, labels)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import kgraph.ir.ops as o
 from kgraph.ir.node import Node
-from kgraph.ir.passes.stabilise.rules import is_nothing, negated
+from kgraph.ir.passes.stabilise.rules import is_complement, is_nothing, negated
 from kgraph.ir.pattern import number_of
 
 #: For each axis of a node, the axis of the whole that it is; _OTHER for one that is not among these.
@@ -19,7 +19,7 @@ Labels = tuple[int, ...]
 _OTHER = -1
 
 #: Nodes that a search visits, and so the time that it takes.
-MOST = 40
+MOST = 30
 
 _STRETCHING = (o.broadcast_to, o.broadcast_like)
 _MOVING = frozenset((o.broadcast_to, o.broadcast_like, o.expand_dims, o.transpose, o.stop_gradient))
@@ -69,12 +69,50 @@ def bottom(node: Node, labels: Labels) -> tuple[Node, Labels]:
 #: What a search goes through, or changes.
 LINEAR = frozenset((
     o.divide, o.multiply, o.negative, o.add, o.subtract, o.sum, o.where, o.expand_dims, o.squeeze, o.broadcast_to,
-    o.broadcast_like, o.sigmoid,
+    o.broadcast_like, o.sigmoid, o.transpose, o.stop_gradient,
 ))  # fmt: skip
 
 #: (divisor, its labels) -> what is left of dividing by it (None: nothing, it is gone), or NO.
 Test = Callable[[Node, Labels], "Node | str | None"]
 NO = "no"
+
+
+def may_find(node: Node, sigmoids: bool = False) -> bool:
+    """Whether a search may find something: a look without labels, before one for each factor is begun.
+
+    Args:
+      sigmoids: whether these count too.
+    """
+    waiting, left = [node], MOST
+    while waiting and left:
+        left -= 1
+        node = waiting.pop(0)  # what is near comes first
+        op = node.op
+        if op is o.divide:
+            x, divisor = node.inputs
+            if _is_of_exponentials(divisor):
+                return True
+            waiting.append(x)
+        elif op is o.sigmoid:
+            if sigmoids:
+                return True
+        elif op is o.subtract and sigmoids and is_complement(node):
+            return True
+        elif op in LINEAR:
+            waiting += node.inputs
+    return False
+
+
+def _is_of_exponentials(node: Node) -> bool:
+    """Whether a divisor may be one that a rule knows."""
+    while node.op in _MOVING or node.op is o.add or node.op is o.sum or node.op is o.divide:
+        if node.op is o.add and any(i.op is o.exp for i in node.inputs):
+            return True
+        node = node.inputs[0]
+    return node.op in _EXPONENTIAL or is_complement(node)
+
+
+_EXPONENTIAL = frozenset((o.exp, o.softmax, o.sigmoid))
 
 
 class Search:

@@ -194,7 +194,7 @@ QUOTIENT_ROWS = [
         "cancel", lambda v: soft(v.x) * (v.g / soft(v.x) + v.t - add_up(v.y, keepdims=True)),
         lambda v: v.g + soft(v.x) * (v.t - add_up(v.y, keepdims=True)),
     ),
-    Row("cancel", lambda v: v.g / o.sigmoid(v.x) * (o.sigmoid(v.x) * (1.0 - o.sigmoid(v.x))), lambda v: v.g * (1.0 - o.sigmoid(v.x))),
+    Row("cancel", lambda v: v.g / o.sigmoid(v.x) * (o.sigmoid(v.x) * (1.0 - o.sigmoid(v.x))), lambda v: v.g * o.sigmoid(-v.x)),
     Row("cancel", lambda v: -(v.g / (1.0 - o.sigmoid(v.x))) * (o.sigmoid(v.x) * (1.0 - o.sigmoid(v.x))), lambda v: -(v.g * o.sigmoid(v.x))),
     Row(
         "cancel", lambda v: (v.g / o.sigmoid(v.x) - v.t / (1.0 - o.sigmoid(v.x))) * (o.sigmoid(v.x) * (1.0 - o.sigmoid(v.x))),

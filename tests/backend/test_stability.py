@@ -264,3 +264,25 @@ def test_in_the_steps_of_a_loop(name: str, unroll: bool) -> None:
     back = form.back(second, np.ones((4, 3)))
     assert_right(value, np.stack([one, form.value(second)], 1), "float32")
     assert_right(gradient, np.stack([form.back(first, 0.5 * back), back], 1), "float32")
+
+
+#: The gradient of half the sum of the squares of the gradient of sum(w * f(x)).
+SECOND: dict[str, Callable[[Array, Array], Array]] = {
+    "log(softmax)": lambda x, w: -w.sum(-1, keepdims=True) * softmax_back(x, log_softmax_back(x, w)),
+    "log(sigmoid)": lambda x, w: -(w**2) * sigmoid(-x) ** 2 * sigmoid(x),
+    "log(1 - sigmoid)": lambda x, w: w**2 * sigmoid(x) ** 2 * sigmoid(-x),
+    "log(1 + exp)": lambda x, w: w**2 * sigmoid(x) ** 2 * sigmoid(-x),
+}
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("name", SECOND)
+def test_second_gradients(name: str) -> None:
+    x = K.placeholder((None, 3))
+    w = K.variable(weights((4, 3)))
+    (first,) = K.gradients(K.sum(FORMS[name].build(x) * w), [x])
+    (second,) = K.gradients(K.sum(first * first) * 0.5, [x])
+    (found,) = K.function([x], [second])([LARGE])
+    wanted = SECOND[name](LARGE, weights((4, 3)))
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=1e-6)

@@ -269,7 +269,7 @@ NOT: list[tuple[str, Any, str]] = [
     ("exponential_less_one", lambda v: o.exp(v.x) * (o.exp(v.x) - 1.0), "it is used 2 times"),
     ("shifted_sum", lambda v: top(v.x) + o.log(add_up(o.exp(v.x - top(v.y)), keepdims=True)), "not the largest over the same axes"),
     ("shifted_sum", lambda v: top(v.y) + o.log(add_up(o.exp(v.x - top(v.x)), keepdims=True)), "not what was taken away"),
-    ("difference", lambda v: v.x - o.logsumexp(v.x, axis=(0, 1), keepdims=True), "several axes"),
+    ("difference", lambda v: v.x - o.logsumexp(v.x, axis=(0, 1), keepdims=True), "several axes, or none"),
     ("share", lambda v: o.exp(v.x) / add_up(o.exp(v.y), keepdims=True), "nothing above"),
     ("share", lambda v: o.exp(v.x) / v.y, "another thing than a sum"),
     ("share", lambda v: 1.0 / (2.0 + o.exp(v.x)), "not 1 and an exponential"),

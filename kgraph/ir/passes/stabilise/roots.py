@@ -65,7 +65,7 @@ def variance(x: Node, z: Node, out: Node, axis: tuple[int, ...], keepdims: bool)
     It keeps the digits of a variance that is small next to the mean, and is not below 0. Finite where x * x overflows and the
     deviations do not. It costs one subtraction of the size of x.
     """
-    if z.type.shape and any(size != 1 for size in z.type.shape):
+    if not isinstance(axis, tuple) or any(size != 1 for size in z.type.shape):
         return "what is divided by is no scalar"
     mean_op = out.inputs[0].op
     if not _is_count(z, mean_op is o.divide, x, axis):

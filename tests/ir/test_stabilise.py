@@ -446,7 +446,9 @@ def test_it_is_decided_fast_where_there_is_nothing_to_do(name: str) -> None:
 
     x, y = leaf(2, 3), leaf(2, 3)
     node = o.OPS[name](x, y) if name != "log" else o.log(x)
-    rules = [rule for rule in stabilise if rule.patterns[0].first_ops()[0] is node.op]
+    # The others are looked up by the ops of their operands too.
+    rules = [rule for rule in stabilise if rule.patterns[0].first_ops() == (node.op, None)]
+    assert rules
     took = []
     for _ in range(5):
         start = time.perf_counter()
@@ -455,4 +457,4 @@ def test_it_is_decided_fast_where_there_is_nothing_to_do(name: str) -> None:
                 for order in rule.orders:
                     rule.apply(order, node, {})
         took.append((time.perf_counter() - start) / 1000)
-    assert min(took) < 200e-6
+    assert min(took) < 50e-6

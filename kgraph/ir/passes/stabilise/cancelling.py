@@ -226,7 +226,7 @@ def cancel_below(out: Node) -> Node | str:
     Finite where p is 0 to the last digit. A NaN in x is not lost, which is what 0 * p is for.
     """
     above, below = out.inputs
-    if not is_bounded(below) or above.op not in _PRODUCTS or above.type is not below.type:
+    if not is_bounded(below) or above.op not in _PRODUCTS:
         return "it is not divided by what is positive, and no more than 1"
     rest = _without_factor(above, below)
     return "what is above does not have the factor" if rest is None else fitted(_with_nan_of(rest, below), out)

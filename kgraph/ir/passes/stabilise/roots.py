@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import kgraph.ir.ops as o
 from kgraph.ir.node import Node
-from kgraph.ir.passes.stabilise.rules import fitted, stabilise
-from kgraph.ir.pattern import Pattern, alone, attr, number_of, p, var
-from kgraph.ir.types import product
+from kgraph.ir.passes.stabilise.rules import fitted, product, stabilise
+from kgraph.ir.pattern import Pattern, alone, attr, number_of, p, var, whole
+from kgraph.ir.types import product as product_of
 
-G, X, Y, Z = var("g"), var("x"), var("y"), var("z")
+X, Z = var("x"), var("z")
 AXIS, KEEPDIMS = attr("axis"), attr("keepdims")
 SQUARES = (p.square(X), X * X, X**2.0)
 
@@ -24,28 +24,42 @@ def root_of_square(x: Node, out: Node) -> Node | str:
     return fitted(o.absolute(x), out)
 
 
-_INNER = [p.where(p.greater_equal(square, 0.0), p.divide(G, p.absolute(X)), 0.0) for square in SQUARES]
-
-
-@stabilise.rule(
-    *[inner * X for inner in _INNER],
-    *[inner * (Y * X) for inner in _INNER],
-    *[(inner * Y) * X for inner in _INNER],
-    claim="rounding",
-)
-def gradient_of_root(out: Node, x: Node, g: Node) -> Node | str:
-    """where(x * x >= 0, g / |x|, 0) * x -> g * sign(x): the gradient of sqrt(x * x)
+@stabilise.rule(whole(o.multiply), claim="rounding")
+def gradient_of_root(out: Node) -> Node | str:
+    """where(x * x >= 0, g / |x|, 0) * x -> g * sign(x): the gradient of sqrt(x * x), perhaps with another factor
 
     Right where x * x overflows, or is 0 though x is not; 0 at 0, where the plain formula is NaN. The condition does not hold
     for NaN alone, and sign(NaN) is NaN.
     """
-    made = g * o.sign(x)
-    for side in out.inputs:
-        if side.op is o.multiply:
-            for other in side.inputs:
-                if other is not x and other.op is not o.where:
-                    made = made * other
-    return fitted(made, out)
+    a, b = out.inputs
+    if a.op not in _WITH_CHOICE and b.op not in _WITH_CHOICE:
+        return "no factor is a choice"
+    factors = [*(a.inputs if a.op is o.multiply else (a,)), *(b.inputs if b.op is o.multiply else (b,))]
+    for choice in factors:
+        if choice.op is o.where and choice.inputs[1].op is o.divide and number_of(choice.inputs[2]) == 0:
+            condition, quotient, _ = choice.inputs
+            g, below = quotient.inputs
+            if below.op is not o.absolute or below.inputs[0] not in factors or not _is_always(condition, below.inputs[0]):
+                continue
+            x = below.inputs[0]
+            others = list(factors)
+            others.remove(choice)
+            others.remove(x)
+            return fitted(product([g, o.sign(x), *others]), out)
+    return "no factor is the gradient of the root of a square"
+
+
+_WITH_CHOICE = frozenset((o.where, o.multiply))
+
+
+def _is_always(condition: Node, x: Node) -> bool:
+    """Whether a condition is x * x >= 0."""
+    if condition.op is not o.greater_equal or number_of(condition.inputs[1]) != 0:
+        return False
+    square = condition.inputs[0]
+    if square.op is o.square or (square.op is o.power and number_of(square.inputs[1]) == 2):
+        return square.inputs[0] is x
+    return square.op is o.multiply and square.inputs == (x, x)
 
 
 # The mean over n elements as it is built: the sum divided by a number, or times one.
@@ -80,7 +94,7 @@ def variance(x: Node, z: Node, out: Node, axis: tuple[int, ...], keepdims: bool)
 
 def _is_count(z: Node, divides: bool, x: Node, axis: tuple[int, ...]) -> bool:
     """Whether z is the number of elements over axis, or one by it."""
-    count = product([x.type.shape[a] for a in axis])
+    count = product_of([x.type.shape[a] for a in axis])
     if count is not None:
         number = number_of(z)
         return number is not None and count > 0 and number == (count if divides else 1 / count)

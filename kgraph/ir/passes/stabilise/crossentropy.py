@@ -8,6 +8,7 @@ import numpy as np
 
 import kgraph.ir.ops as o
 from kgraph.ir.node import Node
+from kgraph.ir.op import Op
 from kgraph.ir.passes.stabilise.rules import fitted, stabilise
 from kgraph.ir.pattern import Pattern, alone, attr, const, number_of, p, var
 
@@ -70,28 +71,32 @@ def of_one_class(t: Node, x: Node, along: int, low: Node, high: Node, out: Node)
     return fitted(o.minimum(made, o.scalar(math.log1p(-least), x.dtype)), out)
 
 
-_HELD = p.minimum(p.maximum(p.sigmoid(X), const("low")), const("high"))
-
-
-_LOG, _LOG_OF_REST = T * alone(p.log(_HELD)), var("rest") * alone(p.log1p(-_HELD))
+_P = var("held")
+_LOG, _LOG_OF_REST = T * alone(p.log(_P)), var("rest") * alone(p.log1p(-_P))
 
 
 @stabilise.rule(-_LOG - _LOG_OF_REST, -(_LOG + _LOG_OF_REST), claim="rounding")
-def of_one_bit(t: Node, rest: Node, x: Node, low: Node, high: Node, out: Node) -> Node | str:
+def of_one_bit(t: Node, rest: Node, held: Node, out: Node) -> Node | str:
     """-t * log(p) - (1 - t) * log(1 - p) -> sigmoid_crossentropy(clip(x), t), for p = clip(sigmoid(x), eps, 1 - eps)
 
     Fewer roundings; the clip stays, as one of x.
     """
+    outer = _parts(held, o.minimum)
+    inner = None if outer is None else _parts(outer[0], o.maximum)
+    if outer is None or inner is None or inner[0].op is not o.sigmoid:
+        return "it is not a sigmoid that is clipped"
+    low, most = inner[1], outer[1]
+    x = inner[0].inputs[0]
     if t.type is not x.type:
         return "the targets have another type than the scores"
     if rest is not 1.0 - t and not _is_rest(rest, t):
         return "the factor of the second logarithm is not 1 less the first one"
-    least = _bound(low, high)
+    least = _bound(low, most)
     if isinstance(least, str):
         return least
     bound = math.log1p(-least) - math.log(least)  # the score whose probability is 1 - epsilon
-    held = o.minimum(o.maximum(x, o.scalar(-bound, x.dtype)), o.scalar(bound, x.dtype))
-    return fitted(o.sigmoid_crossentropy(held, t), out)
+    z = o.minimum(o.maximum(x, o.scalar(-bound, x.dtype)), o.scalar(bound, x.dtype))
+    return fitted(o.sigmoid_crossentropy(z, t), out)
 
 
 def _is_rest(rest: Node, t: Node) -> bool:
@@ -99,3 +104,13 @@ def _is_rest(rest: Node, t: Node) -> bool:
     if rest.op is not o.constant or t.op is not o.constant or rest.type is not t.type:
         return False
     return bool((rest.attr("value").array == 1 - t.attr("value").array).all())
+
+
+def _parts(node: Node, op: Op) -> tuple[Node, Node] | None:
+    """What is held within a bound, and the bound, of an op that commutes."""
+    if node.op is not op:
+        return None
+    x, bound = node.inputs
+    if bound.op is not o.constant:
+        x, bound = bound, x
+    return (x, bound) if bound.op is o.constant else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from random import Random
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 import kgraph.ir.ops as o
 from kgraph import backend as K
-from kgraph.errors import GraphError, IndexOutOfRange, MissingRule
+from kgraph.errors import GraphError, IndexOutOfRange, MissingRule, RewriteWarning
 from kgraph.ir.guards import guards
 from kgraph.ir.listing import Listing
 from kgraph.ir.node import Graph, Identity, Node
@@ -314,6 +315,25 @@ def test_legalise_to_the_fewest_ops_keeps_values_up_to_rounding(sample: Sample) 
         assert found.dtype == wanted.dtype
         rtol = {"float64": 1e-10, "float32": 1e-5}.get(found.dtype.name, 0.0)
         np.testing.assert_allclose(found, wanted, rtol=rtol, atol=rtol)
+
+
+#: Ops of which the formulas are built that rounding rules are about.
+FORMULAS = (*SMOOTH, "exp", "log", "log1p", "expm1", "square", "absolute", "divide", "maximum", "where", "stop_gradient")
+
+
+@settings(quick, max_examples=200)
+@given(sample=graphs(FORMULAS, dtypes=("float64",)))
+def test_rounding_rules_keep_values_up_to_rounding(sample: Sample) -> None:
+    nodes = [node for node in toposort(sample.graph.roots) if node.type.__class__ is TensorType and node.type.is_float]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RewriteWarning)
+        found = run_pipeline(sample.graph, sample.phase)
+    everything = sample.compute(Graph((), nodes))
+    if any(not np.all(np.abs(x) < 1e3) for x in everything) or any(np.any((x != 0) & (np.abs(x) < 1e-3)) for x in everything):
+        return  # formulas are as good as one another where values are moderate
+    for value, wanted in zip(sample.compute(found), sample.expected(), strict=True):
+        assert value.dtype == wanted.dtype
+        np.testing.assert_allclose(value, wanted, rtol=1e-8, atol=1e-8)
 
 
 # ---------------------------------------------------------------------------------------------------- particulars

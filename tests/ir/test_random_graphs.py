@@ -16,6 +16,7 @@ from kgraph.errors import IndexOutOfRange
 from kgraph.function import Function
 from kgraph.ir.node import Graph, Node
 from kgraph.ir.op import OPS
+from kgraph.ir.passes import every_rule
 from kgraph.ir.tensor import Tensor
 from kgraph.ir.traverse import toposort
 from kgraph.lower.engine import evaluator
@@ -60,8 +61,9 @@ def test_the_evaluator_and_functions_give_what_the_graph_means(sample: Sample) -
     with np.errstate(all="ignore"):
         for found, wanted in zip(evaluator(sample.closed, RULES)(*sample.values), expected, strict=True):
             np.testing.assert_array_equal(found, wanted)
+    rounding = [rule.name for rule in every_rule() if rule.claim == "rounding"]
     for optimize in (False, True):
-        found = call(Function(sample.graph.inputs, sample.graph.roots, (), "numpy", optimize), sample)
+        found = call(Function(sample.graph.inputs, sample.graph.roots, (), "numpy", optimize, exclude=rounding), sample)
         for value, wanted in zip(found, expected, strict=True):
             np.testing.assert_array_equal(value, wanted)
             assert value.dtype == wanted.dtype

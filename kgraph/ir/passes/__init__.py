@@ -17,6 +17,7 @@ from kgraph.ir.passes.loops import loops
 from kgraph.ir.passes.simplify import simplify
 from kgraph.ir.passes.sink import sink
 from kgraph.ir.passes.specialise import specialise
+from kgraph.ir.passes.stabilise import stabilise
 from kgraph.ir.record import Record, Rewrite
 from kgraph.ir.rewrite import Rule, Rules, check_names, rewrite, without
 
@@ -25,7 +26,9 @@ Pass = Callable[[Graph, Record], Graph]
 #: Name -> pass, in the order in which they run. Neighbours that are rules share one sweep. specialise comes before them and
 #: legalise after: both need to be told what for. loops takes away what is kept for gradients that nobody asked for, and sink
 #: decides which side of a branch runs, so that they run whatever `optimize` says.
-PIPELINE: dict[str, Pass] = {"fold": fold, "simplify": simplify, "linear": linear, "loops": loops, "sink": sink}
+PIPELINE: dict[str, Pass] = {
+    "fold": fold, "simplify": simplify, "stabilise": stabilise, "linear": linear, "loops": loops, "sink": sink,
+}  # fmt: skip
 ALWAYS = ("loops", "sink")
 
 
@@ -162,4 +165,5 @@ __all__ = [
     "simplify",
     "sink",
     "specialise",
+    "stabilise",
 ]

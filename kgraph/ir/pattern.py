@@ -25,13 +25,26 @@ Found = dict[str, Any]
 #: Node -> how many nodes and results of the graph use it. One that is not there was made on the way, for one use.
 Uses = Mapping[Node, int]
 
-#: The op of what fits, and those of its operands, each or all: None for any.
-FirstOps = tuple[Op | None, tuple[Op | None, ...] | Op | None]
+#: The ops around a node, which rules are looked up by: its own, and the like of its first operands; below these, ops alone.
+Ops = Op | tuple[Any, ...]
 
 COMMUTES = frozenset((o.add, o.multiply, o.maximum, o.minimum, o.equal, o.not_equal, o.logical_and, o.logical_or))
 
 #: A number stretched to a shape is that number still.
 _STRETCHES = frozenset((o.broadcast_to, o.broadcast_like))
+
+
+#: Operands of a node that rules are looked up by.
+MOST_OPERANDS = 3
+
+
+def ops_around(node: Node) -> Ops:
+    """What rules are looked up by."""
+    return (node.op, *[(i.op, *[j.op for j in i.inputs[:MOST_OPERANDS]]) for i in node.inputs[:MOST_OPERANDS]])
+
+
+def _first(ops: Ops) -> Op:
+    return ops[0] if isinstance(ops, tuple) else ops
 
 
 class Mismatch(NamedTuple):
@@ -65,9 +78,9 @@ class Pattern:
         """The pattern with the operands of ops that commute in every order."""
         yield self
 
-    def first_ops(self) -> FirstOps:
-        """What is looked up before a pattern is tried."""
-        return None, None
+    def may_fit(self, ops: Ops) -> bool:
+        """Whether a node with such ops around it may fit: what is looked up, once for all nodes with the same ops."""
+        return True
 
     def __add__(self, y: Any) -> Pattern:
         return p.add(self, y)
@@ -138,8 +151,8 @@ class Const(Pattern):
             return Mismatch(self, node, f"{self.name} is another constant already", matched)
         return None
 
-    def first_ops(self) -> FirstOps:
-        return o.constant, None
+    def may_fit(self, ops: Ops) -> bool:
+        return _first(ops) is o.constant
 
     def __repr__(self) -> str:
         return self.name
@@ -158,6 +171,11 @@ class Number(Pattern):
         if value is None or value != self.value or math.copysign(1, value) != math.copysign(1, self.value):
             return Mismatch(self, node, f"it is not {self.value}", matched)
         return None
+
+    def may_fit(self, ops: Ops) -> bool:
+        if isinstance(ops, tuple) and ops[0] in _STRETCHES:
+            ops = ops[1]
+        return _first(ops) is o.constant or ops in _STRETCHES
 
     def __repr__(self) -> str:
         return repr(self.value)
@@ -212,8 +230,13 @@ class Apply(Pattern):
             if self.op in COMMUTES and repr(inputs[0]) != repr(inputs[1]):
                 yield Apply(self.op, inputs[::-1], self.attrs, self.alone, self.name)
 
-    def first_ops(self) -> FirstOps:
-        return self.op, tuple([i.first_ops()[0] for i in self.inputs])
+    def may_fit(self, ops: Ops) -> bool:
+        if not isinstance(ops, tuple) or ops[0] is not self.op:
+            return ops is self.op
+        below = ops[1:]
+        if len(self.inputs) != len(below) and not len(self.inputs) > len(below) == MOST_OPERANDS:
+            return False
+        return all(pattern.may_fit(each) for pattern, each in zip(self.inputs, below, strict=False))
 
     def __repr__(self) -> str:
         operands = [*map(repr, self.inputs), *[f"{name}={value!r}" for name, value in self.attrs]]
@@ -237,8 +260,10 @@ class Whole(Pattern):
             return Mismatch(self, node, f"not every operand is a {self.over.name}", matched)
         return None
 
-    def first_ops(self) -> FirstOps:
-        return self.op, self.over
+    def may_fit(self, ops: Ops) -> bool:
+        if self.op is not None and _first(ops) is not self.op:
+            return False
+        return self.over is None or not isinstance(ops, tuple) or all(_first(each) is self.over for each in ops[1:])
 
     def __repr__(self) -> str:
         what = "node" if self.op is None else self.op.name

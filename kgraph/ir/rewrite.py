@@ -21,7 +21,7 @@ from kgraph.errors import GraphError, RewriteWarning
 from kgraph.ir.node import Graph, Node
 from kgraph.ir.op import Op
 from kgraph.ir.origin import building, here
-from kgraph.ir.pattern import FirstOps, Found, Mismatch, Pattern
+from kgraph.ir.pattern import MOST_OPERANDS, Found, Mismatch, Pattern, ops_around
 from kgraph.ir.record import Record
 from kgraph.ir.traverse import rebuilt, toposort
 from kgraph.ir.types import is_tuple
@@ -114,33 +114,37 @@ def version() -> int:
 # ---------------------------------------------------------------------------------------------------- finding rules
 
 
+Rows = tuple[tuple[Rule, Pattern], ...]
+
+
 class _Index:
     """Rules by what they look for, so that a node meets those alone that may fit it."""
 
     def __init__(self, rules: Sequence[Rule]):
-        self._rows: list[tuple[Rule, Pattern, FirstOps]] = []
-        for rule in rules:
-            self._rows += [(rule, order, order.first_ops()) for order in rule.orders]
-        self._fitting: dict[tuple[Op, ...], tuple[tuple[Rule, Pattern], ...]] = {}
+        self._rows: Rows = tuple([(rule, order) for rule in rules for order in rule.orders])
+        self._near: dict[tuple[Op, ...], Rows] = {}
+        self._fitting: dict[Any, Rows] = {}
 
-    def fitting(self, node: Node) -> tuple[tuple[Rule, Pattern], ...]:
-        """The rules, in order, whose root and whose first operands are of the ops that a node has."""
-        inputs = node.inputs
-        key = (node.op, *[i.op for i in (inputs if len(inputs) < 3 else inputs[:3])])
-        found = self._fitting.get(key)
+    def fitting(self, node: Node) -> Rows:
+        """The rules, in order, that look for the ops that a node and its operands have."""
+        key = (node.op, *[i.op for i in node.inputs[:MOST_OPERANDS]])
+        near = self._near.get(key)
+        if near is None:
+            near = self._near[key] = tuple([row for row in self._rows if row[1].may_fit(key)])
+        if len(near) <= _FEW:
+            return near
+        ops = ops_around(node)
+        found = self._fitting.get(ops)
         if found is None:
-            found = self._fitting[key] = tuple([row[:2] for row in self._rows if _may_fit(key, *row[2])])
+            if len(self._fitting) >= _MOST_KEPT:
+                self._fitting.clear()
+            found = self._fitting[ops] = tuple([row for row in near if row[1].may_fit(ops)])
         return found
 
 
-def _may_fit(key: tuple[Op, ...], op: Op | None, operands: tuple[Op | None, ...] | Op | None) -> bool:
-    if op is not None and op is not key[0]:
-        return False
-    if not isinstance(operands, tuple):
-        return operands is None or all(has is operands for has in key[1:])
-    count = len(key) - 1
-    same = len(operands) == count if count < 3 else len(operands) >= 3
-    return same and all(wanted is None or wanted is has for wanted, has in zip(operands, key[1:], strict=False))
+#: So many rules are tried sooner than looked up by the operands of operands too.
+_FEW = 6
+_MOST_KEPT = 20_000
 
 
 @functools.lru_cache(64)
@@ -171,9 +175,9 @@ def rewrite(graph: Graph, rules: Iterable[Rule], record: Record, seconds: float 
         try:
             sweep = _Sweep(rules, record, seconds)
             found = sweep.graph(graph)
-            if not sweep.shared or found == graph:
+            if found == graph or not sweep.freed(found):
                 return found
-            graph = found  # what others used, nothing else may use now
+            graph = found
         except _Circle as circle:
             # Graphs are never changed, so that leaving the rule out is to begin again.
             del record[kept:]
@@ -206,7 +210,7 @@ class _Sweep:
         self.seconds = seconds
         self.until: float | None = None  # the end of its time
         self.over = False
-        self.shared = False  # whether a rule did not apply because of the uses that a node had in the graph as given
+        self.shared: set[Node] = set()  # what kept a rule away because others used it in the graph as given
         self.done: set[Graph] = set()  # bodies in their normal form
 
     def graph(self, graph: Graph) -> Graph:
@@ -220,6 +224,19 @@ class _Sweep:
         found = graph.with_roots(_Level(self, _uses(order, graph.roots)).normal(graph.roots))
         self.done.add(found)
         return found
+
+
+    def freed(self, found: Graph) -> bool:
+        """Whether others have gone that kept a rule away: in the graph, or in the body of one, as it is now."""
+        pending = [found] if self.shared else []
+        while pending:
+            graph = pending.pop()
+            order = toposort(graph.roots)
+            uses = _uses(order, graph.roots)
+            if any(uses.get(node) == 1 for node in self.shared):
+                return True
+            pending += [node.attr(name) for node in order for name in node.op.bodies]
+        return False
 
 
 def _uses(order: Iterable[Node], roots: Iterable[Node]) -> dict[Node, int]:
@@ -327,7 +344,8 @@ class _Level:
         finally:
             building.origin = before
         if after is node or not isinstance(after, Node):
-            self.sweep.shared |= isinstance(after, Mismatch) and after.shared
+            if isinstance(after, Mismatch) and after.shared:
+                self.sweep.shared.add(after.node)
             return None
         if not refines(after.type, node.type):
             leave_out(rule, f"made {after.type} of {node.type}", record)

@@ -210,7 +210,7 @@ class _Sweep:
         self.seconds = seconds
         self.until: float | None = None  # the end of its time
         self.over = False
-        self.shared: set[Node] = set()  # what kept a rule away because others used it in the graph as given
+        self.shared: dict[tuple[Pattern, Node], None] = {}  # what did not fit because of the uses in the graph as given
         self.done: set[Graph] = set()  # bodies in their normal form
 
     def graph(self, graph: Graph) -> Graph:
@@ -227,14 +227,15 @@ class _Sweep:
 
 
     def freed(self, found: Graph) -> bool:
-        """Whether others have gone that kept a rule away: in the graph, or in the body of one, as it is now."""
+        """Whether a pattern fits now that did not before others had gone: in the graph, or in the body of one, as it is now."""
         pending = [found] if self.shared else []
         while pending:
             graph = pending.pop()
             order = toposort(graph.roots)
             uses = _uses(order, graph.roots)
-            if any(uses.get(node) == 1 for node in self.shared):
-                return True
+            for pattern, node in self.shared:
+                if node in uses and pattern.mismatch(node, {}, uses) is None:
+                    return True
             pending += [node.attr(name) for node in order for name in node.op.bodies]
         return False
 
@@ -345,7 +346,7 @@ class _Level:
             building.origin = before
         if after is node or not isinstance(after, Node):
             if isinstance(after, Mismatch) and after.shared:
-                self.sweep.shared.add(after.node)
+                self.sweep.shared[order, node] = None
             return None
         if not refines(after.type, node.type):
             leave_out(rule, f"made {after.type} of {node.type}", record)

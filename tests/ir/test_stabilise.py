@@ -459,3 +459,10 @@ def test_it_is_decided_fast_where_there_is_nothing_to_do(name: str) -> None:
                     rule.apply(order, node, {})
         took.append((time.perf_counter() - start) / 1000)
     assert min(took) < 50e-6
+
+
+def test_sums_over_no_elements_come_to_an_end() -> None:
+    x = leaf(0, 3)
+    e = o.exp(x)
+    quotient = e / o.sum(e, axis=(0, 1), keepdims=True)
+    assert run_pipeline(Graph([x], [quotient])).outputs[0].type.shape == (0, 3)

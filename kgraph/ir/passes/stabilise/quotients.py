@@ -72,7 +72,7 @@ def _share_of_sum(total: Node, e: Node) -> Node | None:
     axes, x = total.attr("axis"), e.inputs[0]
     if len(axes) == 1:
         return o.softmax(unshifted(x, axes), axis=axes[0])
-    if not axes or is_shifted(x):
+    if not axes or is_shifted(x) or x.type.size == 0:  # of no elements the largest is a constant, and what is shifted not known
         return None
     shifted = o.exp(x - o.largest(x, axes))
     return shifted / o.sum(shifted, axis=axes, keepdims=True)

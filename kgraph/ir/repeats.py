@@ -1,8 +1,8 @@
 """Runs of equal structure in a list of nodes: an unrolled loop, layers one like the other. Found in linear time.
 
-Two stretches of a list are equal if their nodes have the same ops, attrs and types, and each number in them (of an operand, or an
-integer among the attrs) is as far from that of the stretch before as that one is from the one before it. So what reads the stretch
-before it, what reads the same weight each time, what counts its steps, and what goes back through the layers are all repeats.
+Two stretches of a list are equal if their nodes have the same ops, attrs and types, and each number in them (of an operand, or
+an integer among the attrs) is as far from that of the stretch before as that one is from the one before it. So what reads the
+stretch before it, what reads the same weight each time, what counts its steps, and what goes back through the layers repeat.
 """
 
 from __future__ import annotations
@@ -102,9 +102,11 @@ class _Folding:
             for _ in range(_TRIES):
                 if other < 0 or self.wasted > _WORK * i + 1000:
                     break
-                run, start, end = self.run_at(parts, i, other - i)
-                if run is not None:
-                    break
+                near = min(other - i, 64)
+                if kinds[i : i + near] == kinds[other : other + near]:  # most fail here, at little cost
+                    run, start, end = self.run_at(parts, i, other - i)
+                    if run is not None:
+                        break
                 other = following[other]
             if run is None:
                 found.append(parts[i])
@@ -117,7 +119,7 @@ class _Folding:
         return found
 
     def run_at(self, parts: list[_Part], i: int, period: int) -> tuple[_Part | None, int, int]:
-        """The run of a period that begins at a place or a little later, with where it begins and ends; None if there is none."""
+        """The run of a period that begins at a place or a little later, with its begin and end; None if there is none."""
         steps: list[tuple[int, ...]] = []
         at = i + period
         while at < len(parts):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from kgraph.ir.node import Constant, Graph, Identity, Node
@@ -32,7 +33,7 @@ class Row(NamedTuple):
     depth: int
     label: str
     node: Node | None = None
-    names: Mapping[Node, str] = {}  # noqa: RUF012  (never written to)
+    names: Mapping[Node, str] = {}
     text: str = ""
     given: bool = False
 
@@ -75,11 +76,11 @@ def ends(graph: Graph, names: Mapping[Node, str], fold: bool = False, depth: int
     yield Row(depth, "return", text=", ".join(named(node, names) for node in graph.outputs))
     texts = [f"{named(variable, names)} <- {named(value, names)}" for variable, value in graph.updates]
     # Updates of layers one like the other are a run: their numbers are the same steps apart.
-    numbers = [[int(number) for number in re.findall(r"%(\d+)", text)] for text in texts] if fold else []
+    steps = [_step(one, other) for one, other in pairwise(texts)] if fold else []
     at = 0
     while at < len(texts):
         end = at + 1
-        while end < len(numbers) and _steps(numbers, end) == _steps(numbers, at + 1):
+        while end <= len(steps) and steps[end - 1] is not None and steps[end - 1] == steps[at]:
             end += 1
         if end - at - 2 >= SAVED:
             yield Row(depth, f"{end - at:,} times:", text=f"to {texts[end - 1]}")
@@ -90,8 +91,12 @@ def ends(graph: Graph, names: Mapping[Node, str], fold: bool = False, depth: int
         at = end
 
 
-def _steps(numbers: Sequence[Sequence[int]], at: int) -> list[int]:
-    return [y - x for x, y in zip(numbers[at - 1], numbers[at], strict=False)]
+def _step(one: str, other: str) -> list[int] | None:
+    """How far the numbers of a text are from those of another; None if they differ in more."""
+    if re.sub(r"%\d+", "%", one) != re.sub(r"%\d+", "%", other):
+        return None
+    numbers = [re.findall(r"%(\d+)", text) for text in (one, other)]
+    return [int(y) - int(x) for x, y in zip(*numbers, strict=True)]
 
 
 def numbered(graph: Graph) -> tuple[list[Node], dict[Node, str]]:
@@ -149,7 +154,8 @@ def middle_cut(found: list[Row], lines: int | None) -> list[Row]:
     """The first and the last of some rows, with how many there are between them."""
     if lines is None or len(found) <= lines:
         return found
-    return [*found[: lines // 2], Row(0, "", text=f"... {len(found) - lines} more ..."), *found[len(found) - lines + lines // 2 :]]
+    end = len(found) - (lines - lines // 2)
+    return [*found[: lines // 2], Row(0, "", text=f"... {len(found) - lines} more ..."), *found[end:]]
 
 
 def aligned(table: Sequence[Sequence[str]]) -> str:

@@ -56,7 +56,8 @@ def main() -> None:
 
     found = {(way, name): [measure(way, name, size) for size in sizes] for way in args.only for name in GRAPHS}
     # A small graph is timed again after the large ones: the slower of two says what the machine was like.
-    growth = {key: (times[-1] / sizes[-1]) / (max(times[0], measure(*key, sizes[0])) / sizes[0]) for key, times in found.items()}
+    small = {key: max(times[0], measure(*key, sizes[0])) / sizes[0] for key, times in found.items()}
+    growth = {key: times[-1] / sizes[-1] / small[key] for key, times in found.items()}
     if args.json:
         rows = [{"way": k[0], "graph": k[1], "seconds": times, "growth": growth[k]} for k, times in found.items()]
         print(json.dumps({"sizes": sizes, "figures": rows}, indent=1))

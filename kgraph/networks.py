@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from kgraph.arguments import as_graph
@@ -62,6 +63,10 @@ def _walk(graph: Graph, sizes: Mapping[str, int] | None) -> tuple[Any, dict[str,
         return None, {}
 
 
+#: The costs of a body that does not run.
+_NOTHING = SimpleNamespace(each={}, inside={}, types={})
+
+
 class _Filling:
     def __init__(self, networkx: Any, flat: bool):
         self.networkx, self.flat = networkx, flat
@@ -94,7 +99,8 @@ class _Filling:
         return keys
 
     def bodies(self, found: Any, node: Node, keys: dict[Node, str], walk: Any, times: int) -> None:
-        inside = walk.inside.get(node) if walk is not None else None
+        # Of what only the shape is read, nothing is computed.
+        inside = walk.inside.get(node, [(_NOTHING, 0)] * len(node.op.bodies)) if walk is not None else None
         nested = {}
         for number, name in enumerate(node.op.bodies):
             body = node.attr(name)

@@ -253,7 +253,9 @@ def _inside(body: Graph, operands: Sequence[Any]) -> _Walk:
 
 def _filled(type: Any) -> Any:
     """A type whose sizes that only values decide are taken for one."""
-    if is_tuple(type) or type.is_static:
+    if is_tuple(type):
+        return TupleType(tuple(map(_filled, type.items)))
+    if type.is_static:
         return type
     return type.with_shape(tuple([1 if size is None else size for size in type.shape]))
 

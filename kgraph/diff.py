@@ -181,7 +181,8 @@ class _Matching:
         orders = [_order(graph) for graph in (before, after)]
         self._identities = _same_identities(*orders)
         self._same(*orders)
-        self._alike(*orders)
+        self._alike(orders[0], orders[1], True)  # passes keep the line of what they rewrite
+        self._alike(orders[0], orders[1], False)
         self._from_results(before, after)
 
     def _pair(self, before: Node, after: Node) -> None:
@@ -210,28 +211,31 @@ class _Matching:
                 elif of[node] in found:
                     self._pair(found.pop(of[node]), node)
 
-    def _alike(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+    def _alike(self, before: Sequence[Node], after: Sequence[Node], same_line: bool) -> None:
         """Nodes that do the same, and have an operand in common."""
         waiting: dict[Any, deque[Node]] = {}
         for node in before:
             if node not in self.new:
-                head = self._head(node)
-                for place, operand in enumerate(node.inputs):
-                    waiting.setdefault((head, place, operand), deque()).append(node)
-                if not node.inputs:
-                    waiting.setdefault((head, -1, None), deque()).append(node)
+                operands: Sequence[Node | None] = node.inputs or (None,)
+                for place, operand in enumerate(operands):
+                    waiting.setdefault((self._what(node, same_line), place, operand), deque()).append(node)
         for node in after:
             if node in self.old:
                 continue
-            head = self._head(node)
-            keys = [(head, place, self.old.get(i)) for place, i in enumerate(node.inputs) if not is_inline(i)]
-            for key in keys or [(head, -1, None)]:
-                line = waiting.get(key)
+            what = self._what(node, same_line)
+            # A small constant in common says little, unless the line is the same too.
+            places = [(place, i) for place, i in enumerate(node.inputs) if i in self.old and (same_line or not is_inline(i))]
+            keys: list[Any] = [(what, place, self.old[i]) for place, i in places]
+            for key in keys if node.inputs else [(what, 0, None)]:
+                line = waiting.get(key, deque())
                 while line and line[0] in self.new:
                     line.popleft()
-                if line and (not node.inputs or key[2] is not None):
+                if line:
                     self._pair(line.popleft(), node)
                     break
+
+    def _what(self, node: Node, with_line: bool) -> Any:
+        return (self._head(node), node.origin) if with_line else self._head(node)
 
     def _from_results(self, before: Graph, after: Graph) -> None:
         """Nodes that do the same for the same results."""

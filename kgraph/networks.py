@@ -10,6 +10,7 @@ from kgraph.arguments import as_graph
 from kgraph.errors import ArgumentError
 from kgraph.ir import cost
 from kgraph.ir.node import Constant, Graph, Identity, Node
+from kgraph.ir.ops.elementwise import zero_vjp
 from kgraph.ir.origin import Origin
 from kgraph.ir.text import call, is_inline, numbered
 from kgraph.ir.traverse import toposort
@@ -25,8 +26,9 @@ def to_networkx(x: Any, bodies: str = "nested", *, sizes: Mapping[str, int] | No
     Attributes of a node: op, attrs (a dict, without bodies), call (as `show` writes it), name (of a placeholder or variable, or
     None), dtype and shape (None where there are several results), types (of all results), parameters, file, line, place (both),
     function, scope, role ("forward", "gradient"), and the figures flops, read, written and bytes (see `kgraph.ir.cost`).
-    Of an edge: operand (its position, which is the edge's key too), kind ("operand"; others below), and dtype, shape and bytes
-    of what it carries. Of the graph: inputs, outputs, updates (pairs), keys, sizes (those that the figures are for).
+    Of an edge: operand (its position, which is the edge's key too), kind ("operand"; others below), dtype, shape and bytes of
+    what it carries, and gradient: whether one may go back along it. Of the graph: inputs, outputs, updates (pairs), keys, sizes
+    (those that the figures are for).
 
     Args:
       x: a tensor, a list of tensors, a graph or a function.
@@ -87,7 +89,8 @@ class _Filling:
             found.add_node(keys[node], **facts)
             if node not in given:
                 for position, operand in enumerate(node.inputs):
-                    self.edge(found, keys[operand], keys[node], position, "operand", operand, walk)
+                    passes = _passes_gradient(node, position)
+                    self.edge(found, keys[operand], keys[node], position, "operand", operand, walk, passes)
             if node.op.bodies:
                 self.bodies(found, node, keys, walk, times)
         if not path:
@@ -121,7 +124,10 @@ class _Filling:
         if not self.flat:
             found.nodes[keys[node]]["bodies"] = nested
 
-    def edge(self, found: Any, start: str, end: str, position: int | str, kind: str, value: Node, walk: Any) -> None:
+    def edge(
+        self, found: Any, start: str, end: str, position: int | str, kind: str, value: Node, walk: Any, passes: bool = True
+    ) -> None:
+        floats = any(each.is_float for each in (value.type.items if is_tuple(value.type) else (value.type,)))  # type: ignore[attr-defined]
         type = value.type if walk is None else walk.types.get(value, value.type)
         several = is_tuple(type)
         try:
@@ -129,7 +135,7 @@ class _Filling:
         except TypeError:  # a size that is not known
             size = None
         found.add_edge(
-            start, end, position, operand=position, kind=kind, bytes=size,
+            start, end, position, operand=position, kind=kind, bytes=size, gradient=floats and passes,
             dtype=None if several else type.dtype, shape=None if several else value.type.shape,
         )  # fmt: skip
 
@@ -162,6 +168,12 @@ class _Filling:
         else:
             facts.update(flops=None, read=None, written=None, bytes=None)
         return facts
+
+
+def _passes_gradient(node: Node, position: int) -> bool:
+    """Whether a gradient may go from a node to an operand, if both are floats."""
+    vjp = node.op.vjp
+    return vjp is not None and vjp is not zero_vjp and position not in cost.OF_SHAPE.get(node.op, ())
 
 
 def _plain(value: Any) -> Any:

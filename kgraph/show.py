@@ -112,7 +112,10 @@ def _page(graph: Graph, old: Graph | None, summary: bool, lines: int | None, fol
 
 
 def _cells(row: Row) -> list[str]:
-    return [*cells(row), scope_and_role(row.node.origin) if row.node is not None else ""]
+    found = [*cells(row), scope_and_role(row.node.origin) if row.node is not None else ""]
+    if row.node is not None and row.node.op.name == "learning_phase":
+        found[3:] = ["", ""]  # one node for all programs: it has the line of the first
+    return found
 
 
 def _label_style(row: Row) -> str:

@@ -68,6 +68,15 @@ def test_one_op_that_came_changes_its_user_and_nothing_else() -> None:
     assert [(x.op.name, y.op.name) for x, y in diff.changed] == [("sum", "sum")]
 
 
+def test_what_comes_from_the_same_line_belongs_together() -> None:
+    x, y = K.placeholder((2, 4), name="x"), K.placeholder((2, 4), name="y")
+    noisy = K.in_train_phase(x * y, x)
+    doubled = noisy * 2.0
+    after = kgraph.optimize(doubled, ["fold"], training=False)
+    diff = check(Graph([x.node, y.node], [doubled.node]), after)
+    assert diff.changed == [(doubled.node, after.outputs[0])]
+
+
 def test_another_constant_is_a_change_of_what_reads_it() -> None:
     diff = check(Graph([], [program().node]), Graph([], [program(3.0).node]))
     assert (diff.went, diff.came) == ([], [])

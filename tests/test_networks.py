@@ -108,6 +108,23 @@ def test_a_small_graph() -> None:
     assert kgraph.to_networkx(y).graph["sizes"] == {"n": 1}
 
 
+def test_edges_that_gradients_go_back_along() -> None:
+    a, n = K.variable(np.ones(3), name="a"), K.placeholder((3,), dtype="int32", name="n")
+    for way, passes in (
+        (K.exp(a), True), (K.stop_gradient(a), False), (K.round(a), False), (K.cast(a, "int32"), True), (K.greater(a, 0.0), False),
+    ):  # fmt: skip
+        found = kgraph.to_networkx(way)
+        key = found.graph["keys"]
+        assert found.edges[key[a.node], key[way.node], 0]["gradient"] == passes, way.name
+    end = K.sum(K.cast(K.cast(a, "int32") * n, "float32"))
+    back = nx.MultiDiGraph(edge for edge in kgraph.to_networkx(end).edges(data=True) if edge[2]["gradient"])
+    key = kgraph.to_networkx(end).graph["keys"]
+    assert not nx.has_path(back, key[a.node], key[end.node])
+    (shaped,) = K.gradients(K.sum(a), [a])  # broadcast_like reads the shape of a alone
+    found = kgraph.to_networkx(shaped)
+    assert not any(passes for start, _, passes in found.edges(data="gradient") if start == found.graph["keys"][a.node])
+
+
 def test_one_operand_twice_is_two_edges() -> None:
     x = K.placeholder((2,))
     found = kgraph.to_networkx(x + x)

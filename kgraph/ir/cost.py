@@ -93,7 +93,7 @@ def _pool(node: Node, operands: Sequence[Any], out: Any) -> int:
 
 
 #: Op -> the operands of which it reads the shape alone.
-_OF_SHAPE: dict[Op, tuple[int, ...]] = {
+OF_SHAPE: dict[Op, tuple[int, ...]] = {
     o.shape: (0,), o.size: (0,), o.broadcast_like: (1,), o.scatter_index: (1,), o.scatter_add: (2,), o.unpick: (2,),
 }  # fmt: skip
 
@@ -242,7 +242,7 @@ def _read(graph: Graph, order: Sequence[Node]) -> set[Node]:
     found = set(graph.roots)
     for node in reversed(order):
         if node in found or node.op.effect:
-            shapes = _OF_SHAPE.get(node.op, ())
+            shapes = OF_SHAPE.get(node.op, ())
             found.update(i for place, i in enumerate(node.inputs) if place not in shapes)
     return found
 

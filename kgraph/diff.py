@@ -39,6 +39,7 @@ class Diff:
 
     def __init__(self, before: Graph, after: Graph):
         self.before, self.after = before, after
+        self._given = set(before.inputs) | set(after.inputs)
         self._pairs = _Matching(before, after)
         old, new = self._pairs.old, self._pairs.new
         before_nodes, before_names = numbered(before)
@@ -46,7 +47,7 @@ class Diff:
         self.went = [node for node in before_nodes if node not in new]
         self.came = [node for node in after_nodes if node not in old]
         self.stayed = [(old[node], node) for node in after_nodes if node in old]
-        # What stayed has its new name; what went has the old one, with a dash.
+        # What stayed has its new name; what went has the old one, with an apostrophe.
         self._old_names = {node: self._names.get(new.get(node, node), name + "'") for node, name in before_names.items()}
         self.changed = [pair for pair in self.stayed if self._differs(*pair)]
         self._before_nodes, self._after_nodes = before_nodes, after_nodes
@@ -56,7 +57,7 @@ class Diff:
             return False
         if before.type is not after.type or any(x != y for x, y in _bodies(before, after)):
             return True
-        if before in self.before.inputs or after in self.after.inputs:
+        if before in self._given or after in self._given:
             return False
         return [self._pairs.new.get(i) for i in before.inputs] != list(after.inputs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ def show(
     engine: str | None = None,
     diff: Any = None,
     summary: bool = False,
+    sizes: Mapping[str, int] | None = None,
     lines: int | None = LONGEST,
     fold: bool = True,
     file: Any = None,
@@ -45,16 +47,15 @@ def show(
       diff: what x was before: anything that x may be, or True for x as it was built. Of the two graphs is shown what went (-),
         what came (+), and what stayed with other operands (~).
       summary: show what the graph has and costs by op, by name scope and by variable.
+      sizes: of a summary: values of sizes that are not known, by the names that it has for them, which give numbers.
       lines: at most so many, the first and the last ones; None for all.
       fold: whether runs of equal structure, such as the steps of an unrolled loop, are shown once, with how often they come.
       file: where to print to; None for what sys.stdout is.
     Raises: GraphError for what is no graph; ArgumentError for summary and diff together, and what `kgraph.optimize` raises.
     """
-    import sys
-
     target = sys.stdout if file is None else file
     graph, old = _graphs(x, passes, exclude, finite, training, givens, engine, diff, summary)
-    write(_page(graph, old, summary, lines, fold, width_of(target)), target)
+    write(_page(graph, old, summary, sizes, lines, fold, width_of(target)), target)
 
 
 def to_text(
@@ -68,12 +69,13 @@ def to_text(
     engine: str | None = None,
     diff: Any = None,
     summary: bool = False,
+    sizes: Mapping[str, int] | None = None,
     lines: int | None = LONGEST,
     fold: bool = True,
 ) -> str:
     """What `show` prints for the same arguments, without colours."""
     graph, old = _graphs(x, passes, exclude, finite, training, givens, engine, diff, summary)
-    return plain(_page(graph, old, summary, lines, fold, None))
+    return plain(_page(graph, old, summary, sizes, lines, fold, None))
 
 
 def _graphs(
@@ -100,11 +102,14 @@ def _graphs(
     return graph, built if diff is True else as_graph(diff)
 
 
-def _page(graph: Graph, old: Graph | None, summary: bool, lines: int | None, fold: bool, width: int | None) -> list[Line]:
+def _page(
+    graph: Graph, old: Graph | None, summary: bool, sizes: Mapping[str, int] | None, lines: int | None, fold: bool,
+    width: int | None,
+) -> list[Line]:  # fmt: skip
     if lines is not None and lines < 1:
         raise ArgumentError(f"lines is {lines}", hint="one at least, or None for all").at("show")
     if summary:
-        return _summary_page(Summary(graph), lines)
+        return _summary_page(Summary(graph, sizes), lines)
     if old is not None:
         return _diff_page(Diff(old, graph), lines, width)
     found = middle_cut(list(rows(graph, fold)), lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -89,9 +90,9 @@ def test_the_text_of_what_a_pass_did() -> None:
     x = K.placeholder((2, 4), name="x")
     y = K.exp(K.in_train_phase(K.square(x), x) + 1.0)
     text = kgraph.to_text(y, ["fold"], training=False, diff=True)
-    lines = [" ".join(line.split()[:-1]) for line in text.splitlines()]
+    lines = [" ".join(re.sub(r"  \S+\.py:\d+.*", "", line).split()) for line in text.splitlines()]
     assert lines == [
-        "4 went, 0 came, 3 stayed (1 with other operands, type or",
+        "4 went, 0 came, 3 stayed (1 with other operands, type or bodies)",
         "%0 float32[2, 4] placeholder 'x'",
         "- %1' uint8[] learning_phase()",
         "- %2' bool[] not_equal(%1', 0)",
@@ -99,7 +100,7 @@ def test_the_text_of_what_a_pass_did() -> None:
         "- %4' float32[2, 4] switch(%2', %3', %0)",
         "~ %1 float32[2, 4] add(%0, 1.) was add(%4', 1.)",
         "%2 float32[2, 4] exp(%1)",
-        "return",
+        "return %2",
     ]
     assert kgraph.to_text(y, diff=y).splitlines()[0] == "0 went, 0 came, 7 stayed"
 

@@ -21,6 +21,7 @@ from kgraph.ir.traverse import toposort
 from kgraph.summary import Summary
 from kgraph.terminal import clean
 from tests.ir.strategies import Sample, graphs, quick
+from tests.process import run_python
 
 CODES = re.compile("\x1b\\[[0-9;]*m")
 
@@ -164,6 +165,19 @@ def test_unfolded_text_is_the_listing_with_scopes(sample: Sample) -> None:
         assert line.split()[: len(words)] == words
 
 
+def test_what_looks_is_imported_when_it_is_used() -> None:
+    program = """
+import sys, kgraph
+from kgraph import backend as K
+x = K.exp(K.placeholder((2,)))
+kgraph.show(x)
+print({"rich", "networkx"} & set(sys.modules))
+kgraph.to_networkx(x)
+print({"rich", "networkx"} & set(sys.modules))
+"""
+    assert run_python(program).splitlines()[-2:] == ["set()", "{'networkx'}"]
+
+
 # ---------------------------------------------------------------------------------------------------- summaries
 
 
@@ -189,6 +203,7 @@ def test_a_summary_worked_out_by_hand() -> None:
     assert found.as_data()["total"]["flops"] == "57*n"
     fixed = Summary(K.function([x], y).graph, {"n": 10})
     assert fixed.total.flops == 570
+    assert "570" in kgraph.to_text(y, summary=True, sizes={"n": 10}).split()
     with pytest.raises(ArgumentError, match="the unknown sizes are n"):
         Summary(K.function([x], y).graph, {"m": 10})
 

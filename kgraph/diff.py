@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from kgraph.ir.node import Graph, Identity, Node
-from kgraph.ir.text import Row, call, ends, is_inline, numbered, rows
+from kgraph.ir.text import Names, Row, call, ends, is_inline, numbered, rows
 from kgraph.ir.traverse import toposort
 
 AROUND = 2  # lines that stayed are shown on either side of a change
@@ -48,7 +48,8 @@ class Diff:
         self.came = [node for node in after_nodes if node not in old]
         self.stayed = [(old[node], node) for node in after_nodes if node in old]
         # What stayed has its new name; what went has the old one, with an apostrophe.
-        self._old_names = {node: self._names.get(new.get(node, node), name + "'") for node, name in before_names.items()}
+        old_names = {node: self._names.get(new.get(node, node), name + "'") for node, name in before_names.items()}
+        self._old_names = Names(old_names)
         self.changed = [pair for pair in self.stayed if self._differs(*pair)]
         self._before_nodes, self._after_nodes = before_nodes, after_nodes
 

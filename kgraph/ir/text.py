@@ -73,8 +73,8 @@ def _rows_of(parts: Iterable[Node | Run], names: Mapping[Node, str], given: set[
 
 def ends(graph: Graph, names: Mapping[Node, str], fold: bool = False, depth: int = 0) -> Iterator[Row]:
     """The rows of results and updates."""
-    yield Row(depth, "return", text=", ".join(named(node, names) for node in graph.outputs))
-    texts = [f"{named(variable, names)} <- {named(value, names)}" for variable, value in graph.updates]
+    yield Row(depth, "return", text=", ".join(names[node] for node in graph.outputs))
+    texts = [f"{names[variable]} <- {names[value]}" for variable, value in graph.updates]
     # Updates of layers one like the other are a run: their numbers are the same steps apart.
     steps = [_step(one, other) for one, other in pairwise(texts)] if fold else []
     at = 0
@@ -99,22 +99,25 @@ def _step(one: str, other: str) -> list[int] | None:
     return [int(y) - int(x) for x, y in zip(*numbers, strict=True)]
 
 
-def numbered(graph: Graph) -> tuple[list[Node], dict[Node, str]]:
+class Names(dict[Node, str]):
+    """The names of nodes. That of a small constant is its value, spelled out when it is asked for."""
+
+    def __missing__(self, node: Node) -> str:
+        found = self[node] = repr(node.attrs[0][1])
+        return found
+
+
+def numbered(graph: Graph) -> tuple[list[Node], Names]:
     """The nodes that have a line, in order, and their names; small constants are shown where they are used."""
     targets = [variable for variable, _ in graph.updates]
     order = toposort((*graph.inputs, *graph.roots, *targets), stop=graph.inputs)
     nodes = [node for node in order if not is_inline(node)]
-    return nodes, {node: f"%{number}" for number, node in enumerate(nodes)}
+    return nodes, Names({node: f"%{number}" for number, node in enumerate(nodes)})
 
 
 def is_inline(node: Node) -> bool:
     """Whether a node is a constant that is shown where it is used."""
     return node.op.name == "constant" and node.type.size is not None and node.type.size <= 4
-
-
-def named(node: Node, names: Mapping[Node, str]) -> str:
-    """The name of an operand, or its value."""
-    return names.get(node) or repr(node.attrs[0][1])
 
 
 def cells(row: Row) -> tuple[str, str, str, str]:
@@ -131,7 +134,7 @@ def call(node: Node, names: Mapping[Node, str], given: bool = False) -> str:
     if node.name:
         return f"{node.op.name} {node.name!r}"
     # In a call, what an input was made of is not computed.
-    operands = ["..."] if given and node.inputs else [named(i, names) for i in node.inputs]
+    operands = ["..."] if given and node.inputs else [names[i] for i in node.inputs]
     attrs = [f"{name}={spelled(value)}" for name, value in node.attrs if name != "type" and not isinstance(value, Graph)]
     return f"{node.op.name}({', '.join(operands + attrs)})"
 

@@ -203,8 +203,16 @@ class _Matching:
         numbers: dict[Any, int] = {}
         found: dict[int, Node] = {}
         of: dict[Node, int] = {}
+        # Nodes are interned: most are themselves.
+        common = set(before).intersection(after)
+        for node in before:
+            if node in common:
+                self._pair(node, node)
+                of[node] = numbers.setdefault(node, len(numbers))
         for order in (before, after):
             for node in order:
+                if node in common:
+                    continue
                 attrs = tuple([(name, self._identities.get(value, value)) for name, value in node.attrs])
                 key = (node.op, attrs, tuple([of.get(i, -1) for i in node.inputs]))
                 of[node] = numbers.setdefault(key, len(numbers))
@@ -244,7 +252,7 @@ class _Matching:
         pairs = list(zip(before.outputs, after.outputs, strict=False))
         values = dict(before.updates)
         pairs += [(values[self.old[v]], value) for v, value in after.updates if self.old.get(v) in values]
-        pairs += list(self.new.items())[::-1]
+        pairs += [(one, other) for one, other in self.new.items() if one is not other][::-1]
         for one, other in pairs:  # it grows
             new = self._free(one, other)
             if new:

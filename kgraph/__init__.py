@@ -4,6 +4,8 @@ __version__ = "0.1.0"
 
 from kgraph.check import check_rule
 from kgraph.ir.passes import add_pass, remove_pass
+from kgraph.networks import to_networkx
 from kgraph.optimizer import explain, optimize
+from kgraph.show import show, to_text
 
-__all__ = ["add_pass", "check_rule", "explain", "optimize", "remove_pass"]
+__all__ = ["add_pass", "check_rule", "explain", "optimize", "remove_pass", "show", "to_networkx", "to_text"]

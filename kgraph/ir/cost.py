@@ -93,7 +93,7 @@ def _pool(node: Node, operands: Sequence[Any], out: Any) -> int:
 
 
 #: Op -> the operands of which it reads the shape alone.
-_OF_SHAPE: dict[Op, tuple[int, ...]] = {
+OF_SHAPE: dict[Op, tuple[int, ...]] = {
     o.shape: (0,), o.size: (0,), o.broadcast_like: (1,), o.scatter_index: (1,), o.scatter_add: (2,), o.unpick: (2,),
 }  # fmt: skip
 
@@ -141,6 +141,7 @@ class _Walk:
     Attributes:
       types: of all nodes.
       each: node -> its cost; of a node with a body, with that body's.
+      inside: node with bodies -> for each of them its walk, and how many times it counts.
       total: of the graph.
     """
 
@@ -148,6 +149,7 @@ class _Walk:
         self.types: dict[Node, Any] = dict(given)
         self.values: dict[Node, Any] = {}
         self.each: dict[Node, Cost] = {}
+        self.inside: dict[Node, list[tuple[_Walk, int]]] = {}
         order = toposort(graph.roots, stop=graph.inputs)
         needed = _read(graph, order)
         for node in order:
@@ -189,13 +191,14 @@ class _Walk:
     def _branch(self, node: Node, operands: Sequence[Any]) -> None:
         bodies = [node.attr(name) for name in node.op.bodies]
         sides = [_inside(body, operands) for body in bodies]
-        dearest = max((side.total for side in sides), key=lambda cost: (cost.flops, cost.read + cost.written))
+        dearest = max(sides, key=lambda side: (side.total.flops, side.total.bytes))
         results = [[side.types[root] for root in body.outputs] for body, side in zip(bodies, sides, strict=True)]
         absent = [[root.op is o.absent for root in body.outputs] for body in bodies]
         # A result that is absent from one side has the type that it has in the other.
         known = [x if y_is else y if x_is else x for x, y, x_is, y_is in zip(*results, *absent, strict=True)]
         self.types[node] = TupleType(tuple(map(_filled, known)))
-        self.each[node] = dearest._replace(nodes=1 + sum(side.total.nodes for side in sides))
+        self.each[node] = dearest.total._replace(nodes=1 + sum(side.total.nodes for side in sides))
+        self.inside[node] = [(side, int(side is dearest)) for side in sides]
 
     def _loop(self, node: Node, operands: Sequence[Any]) -> None:
         attrs = dict(node.attrs)
@@ -209,6 +212,7 @@ class _Walk:
         self.types[node] = TupleType((*finals, *[t.with_shape((count, *t.shape)) for t in stacked]))
         nodes, flops, read, written, peak = inside.total
         self.each[node] = Cost(1 + nodes, count * flops, count * read, count * written, peak)
+        self.inside[node] = [(inside, count)]
 
     def _peak(self, graph: Graph, order: Sequence[Node]) -> int:
         """Bytes held at most, if each value is freed after its last use; a view holds what it is a view of."""
@@ -238,7 +242,7 @@ def _read(graph: Graph, order: Sequence[Node]) -> set[Node]:
     found = set(graph.roots)
     for node in reversed(order):
         if node in found or node.op.effect:
-            shapes = _OF_SHAPE.get(node.op, ())
+            shapes = OF_SHAPE.get(node.op, ())
             found.update(i for place, i in enumerate(node.inputs) if place not in shapes)
     return found
 
@@ -249,7 +253,9 @@ def _inside(body: Graph, operands: Sequence[Any]) -> _Walk:
 
 def _filled(type: Any) -> Any:
     """A type whose sizes that only values decide are taken for one."""
-    if is_tuple(type) or type.is_static:
+    if is_tuple(type):
+        return TupleType(tuple(map(_filled, type.items)))
+    if type.is_static:
         return type
     return type.with_shape(tuple([1 if size is None else size for size in type.shape]))
 
@@ -260,7 +266,7 @@ def _filled(type: Any) -> Any:
 _DEGREE = 3
 #: Sizes are tried at multiples of this one: strides and windows divide them, and what is held at the same time is what is held
 #: for large sizes.
-_STEP = 12_000
+STEP = 12_000
 
 
 class Unknowns:
@@ -310,6 +316,16 @@ class Unknowns:
         given.update({node: node.type for node in self.graph.inputs if node not in given})
         return _Walk(self.graph, given)
 
+    def at(self, sizes: Mapping[str, int]) -> _Walk:
+        """The same for sizes that a user gives. Raises: ArgumentError if one is not unknown, is missing, or does not fit."""
+        if set(sizes) != set(self.of):
+            shown = ", ".join(f"{name} ({_place(places)})" for name, places in self.of.items())
+            raise ArgumentError(f"sizes is {dict(sizes)!r}", hint=f"the unknown sizes are {shown or 'none'}")
+        try:
+            return self.walk(sizes)
+        except _Meet as meet:
+            raise ArgumentError(f"the sizes {dict(sizes)!r} do not go together: {meet.error.message}") from meet.error
+
 
 #: Divisible by what strides and shapes are likely to divide by.
 _APART = [12 * (10007 * 7**k + 2) for k in range(40)]
@@ -346,16 +362,16 @@ def cost(graph: Graph, sizes: Mapping[str, int] | None = None) -> Cost:
     """
     unknown = Unknowns(graph)
     if sizes is not None or not unknown.of:
-        wanted = dict(sizes or {})
-        if set(wanted) != set(unknown.of):
-            shown = ", ".join(f"{name} ({_place(places)})" for name, places in unknown.of.items())
-            raise ArgumentError(f"sizes is {wanted!r}", hint=f"the unknown sizes are {shown or 'none'}")
-        return unknown.walk(wanted).total
+        return unknown.at(sizes or {}).total
     names = list(unknown.of)
-    degree = _DEGREE if len(names) <= 4 else 2  # more would take too many walks
-    nodes, *found = interpolated(names, lambda values: unknown.walk(values).total, degree, _STEP)
+    nodes, *found = interpolated(names, lambda values: unknown.walk(values).total, degree_for(names), STEP)
     flops, read, written, peak = found
     return Cost(nodes(**dict.fromkeys(names, 0)), flops, read, written, peak)
+
+
+def degree_for(names: Sequence[str]) -> int:
+    """Of the polynomials in some unknown sizes."""
+    return _DEGREE if len(names) <= 4 else 2  # more would take too many walks
 
 
 def _place(places: Sequence[tuple[Node, int]]) -> str:

@@ -3,7 +3,8 @@
 __version__ = "0.1.0"
 
 from kgraph.check import check_rule
+from kgraph.files import Limits, load, save
 from kgraph.ir.passes import add_pass, remove_pass
 from kgraph.optimizer import explain, optimize
 
-__all__ = ["add_pass", "check_rule", "explain", "optimize", "remove_pass"]
+__all__ = ["Limits", "add_pass", "check_rule", "explain", "load", "optimize", "remove_pass", "save"]

@@ -1,6 +1,6 @@
 """What saving and loading a graph takes: time, bytes of the file, memory at most.
 
-    python -m benchmarks.look_files [--nodes 100000]
+python -m benchmarks.look_files [--nodes 100000]
 """
 
 from __future__ import annotations

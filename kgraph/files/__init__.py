@@ -1,7 +1,7 @@
 """`save` and `load`: a graph and the values of its variables as one safetensors file, which other tools can open too.
 
-The graph is a text of JSON in the metadata of the file: `kgraph.files.encode` has its form. Files of each version are read as long as
-kgraph is; a graph that is loaded is built anew, so that it never merges with one that lives.
+The graph is a text of JSON in the metadata of the file: `kgraph.files.encode` has its form. A graph that is loaded is built
+anew, over identities of its own, so that it never merges with one that lives.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def save(path: str | os.PathLike[str], x: Any, variables: bool = True, limits: L
       path: a file that is there is replaced, whole or not at all.
       variables: whether the values of variables are written; without, `load` gives them zeros.
       limits: None for those that `load` has; what exceeds them is not written.
-    Raises: FileError if the file cannot be written, or x has what no file can have; GraphError if x is none of these, or not well-formed;
-      BodyError for a value of a loop's body.
+    Raises: FileError if the file cannot be written, or x has what no file can have; GraphError if x is none of these, or not
+      well-formed; BodyError for a value of a loop's body.
     """
     from kgraph.atomic import write_file
     from kgraph.files.encode import Encoder
@@ -83,7 +83,6 @@ def load(path: str | os.PathLike[str], engine: str | None = None, limits: Limits
 def _loaded(container: Container, engine: str | None, limits: Limits) -> Any:
     from kgraph.files.decode import Decoder
     from kgraph.files.functions import build_function
-    from kgraph.ir.node import Graph
     from kgraph.ir.tensor import Tensor
     from kgraph.ir.verify import verify
 
@@ -148,7 +147,7 @@ def _values(holders: Sequence[Variable | Constant]) -> list[np.ndarray[Any, Any]
         if [variable.version for variable in variables] == before:
             return values
     locks = [variable.lock for variable in sorted(variables, key=lambda variable: variable.number)]
-    return holding(locks, read)  # type: ignore[no-any-return]
+    return holding(locks, read)
 
 
 # ---------------------------------------------------------------------------------------------------- errors
@@ -174,7 +173,9 @@ def _no_file(error: OSError, call: str, file: Path) -> FileError:
     verb = "written" if call == "save" else "read"
     hint = None
     if isinstance(error, FileNotFoundError):
-        hint = f"make the folder {file.parent} first" if call == "save" else "look at the path; it goes from the folder you are in"
+        hint = (
+            f"make the folder {file.parent} first" if call == "save" else "look at the path; it goes from the folder you are in"
+        )
     return _of_file(bad(f"the file cannot be {verb}: {error.strerror or error}", hint=hint), call, file)
 
 

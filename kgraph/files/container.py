@@ -245,7 +245,9 @@ def write_container(
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     if len(text) > limits.header:
-        raise bad(f"the header would have {len(text):,} bytes, and safetensors allows {limits.header:,}", hint="save it in parts")
+        raise bad(
+            f"the header would have {len(text):,} bytes, and safetensors allows {limits.header:,}", hint="save it in parts"
+        )
     stream.write(len(text).to_bytes(8, "little"))
     stream.write(text)
     for _, array in ordered:

@@ -223,7 +223,7 @@ class Decoder:
             data = np.frombuffer(bytes.fromhex(value), numpy_dtype(kind.dtype).newbyteorder("<"))
             if kind.dtype == "bool" and any(data.view(np.uint8) > 1):
                 raise ValueError("a bool is neither 0 nor 1")
-            return Constant(data.reshape(kind.shape))  # type: ignore[arg-type]
+            return Constant(data.reshape(kind.shape))
         except ValueError as error:
             raise bad(f"a constant {kind}: {error}", place) from None
 
@@ -321,5 +321,3 @@ def integers(value: Any, low: int, high: int, place: str) -> np.ndarray[Any, Any
         wrong = found.min() if found.min() < low else found.max()
         raise bad(f"the number {wrong} is not from {low} to {high}", place)
     return found
-
-

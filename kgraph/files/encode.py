@@ -30,7 +30,7 @@ import numpy as np
 
 from kgraph.files.container import METADATA, Limits, bad, over
 from kgraph.ir.listing import Listing, Slot
-from kgraph.ir.node import Constant, Graph, Identity, Node
+from kgraph.ir.node import Constant, Graph, Identity
 from kgraph.ir.origin import FORWARD, Origin
 from kgraph.ir.stream import Stream
 from kgraph.ir.traverse import toposort
@@ -54,7 +54,8 @@ class Encoder:
         self._texts: dict[str, int] = {}
         self._types: dict[TensorType | TupleType, int] = {}
         self._identities: dict[Any, int] = {}
-        self._places: dict[Origin, int] = {}
+        self._numbers: dict[Origin, int] = {}
+        self._places: dict[tuple[int, ...], int] = {}
         self._origins: dict[tuple[Origin, ...], int] = {}
         self._bodies: dict[Graph, int] = {}
         self._sections: list[dict[str, Any]] = []
@@ -67,13 +68,12 @@ class Encoder:
         found = {} if function is None else {"function": self._function(function)}
         # What points into a table fills it: places point at texts, and so on.
         identities = [self._identity(identity) for identity in self._identities]
-        origins = [[self._place(place) for place in each[:ORIGINS]] for each in self._origins]
-        places = [number for place in self._places for number in self._columns(place)]
+        origins = [list(dict.fromkeys([self._place(place) for place in each[:ORIGINS]])) for each in self._origins]
         for text in self._texts:
             self._checked(text, "a path, or the name of a K function or scope,")
         return {
             "kind": kind, "texts": list(self._texts), "types": [_type(each) for each in self._types], "identities": identities,
-            "places": places, "origins": [each[0] if len(each) == 1 else each for each in origins],
+            "places": [number for place in self._places for number in place], "origins": [each[0] if len(each) == 1 else each for each in origins],
             "bodies": self._sections, "graph": section, **found,
         }  # fmt: skip
 
@@ -106,9 +106,7 @@ class Encoder:
         if isinstance(value, TensorType):
             return {"type": self._types.setdefault(value, len(self._types))}
         if isinstance(value, Constant):
-            array = value.array
-            kind = TensorType(array.dtype.name, array.shape)
-            return {"value": [self._types.setdefault(kind, len(self._types)), _little(array).tobytes().hex()]}
+            return {"value": [self._typed(value), _little(value.array).tobytes().hex()]}
         if isinstance(value, tuple):
             return [self._value(part, slots) for part in value]
         return self._checked(value, "a text among the attrs") if isinstance(value, str) else value
@@ -129,10 +127,13 @@ class Encoder:
     def _numbered(self, identity: Any) -> int:
         return self._identities.setdefault(identity, len(self._identities))
 
+    def _typed(self, constant: Constant) -> int:
+        kind = TensorType(constant.array.dtype.name, constant.array.shape)
+        return self._types.setdefault(kind, len(self._types))
+
     def _identity(self, identity: Any) -> list[Any]:
         if isinstance(identity, Constant):
-            kind = TensorType(identity.array.dtype.name, identity.array.shape)
-            return ["constant", self._types.setdefault(kind, len(self._types)), self._tensor("constant", identity)]
+            return ["constant", self._typed(identity), self._tensor("constant", identity)]
         name = None if identity.name is None else self._checked(identity.name, "a name")
         if isinstance(identity, Stream):
             return ["stream", name, identity.seed, identity.count]
@@ -161,11 +162,13 @@ class Encoder:
         return self._origins.setdefault(origins, len(self._origins))
 
     def _place(self, origin: Origin) -> int:
-        return self._places.setdefault(origin, len(self._places))
-
-    def _columns(self, origin: Origin) -> list[int]:
-        texts = [self._text(text) for text in (origin.file, origin.call, origin.scope)]
-        return [*texts, int(origin.role != FORWARD), origin.line]
+        """The number of a place: two origins of one line, of which a file has made the one, are the same."""
+        number = self._numbers.get(origin)
+        if number is None:
+            texts = [self._text(text) for text in (origin.file, origin.call, origin.scope)]
+            key = (*texts, int(origin.role != FORWARD), origin.line)
+            number = self._numbers[origin] = self._places.setdefault(key, len(self._places))
+        return number
 
     def _checked(self, text: str, what: str) -> str:
         if len(text) > self._limits.text:
@@ -179,7 +182,7 @@ class Encoder:
         return {
             "engine": None if engine is None else self._checked(engine.name, "the name of the engine"),
             "passes": list(function.passes.names), "exclude": list(function.passes.exclude), "finite": function.passes.finite,
-            "options": [[self._checked(name, "an option"), self._option(name, value)] for name, value in function.options.items()],
+            "options": self._option("options", function.options)["dict"],
             "phase": function._fed_phase, "single": function._single,
             "shown": [self._checked(text, "a description") for text in function._shown], "names": list(function._names),
             "made": self._place(function._made),
@@ -195,7 +198,7 @@ class Encoder:
         if type(value) in (list, tuple):
             return {type(value).__name__: [self._option(name, part) for part in value]}
         if type(value) is dict and all(type(key) is str for key in value):
-            return {"dict": [[key, self._option(name, part)] for key, part in value.items()]}
+            return {"dict": [[self._checked(key, f"a key of {name}"), self._option(key, part)] for key, part in value.items()]}
         raise bad(
             f"the option {name} is a {type(value).__name__}, which no file can have",
             hint="options that are saved are numbers, texts, None, and lists and dicts of them",
@@ -208,5 +211,3 @@ def _type(type: TensorType | TupleType) -> list[Any]:
 
 def _little(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
-
-

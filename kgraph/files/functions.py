@@ -36,13 +36,13 @@ def build_function(decoder: Decoder, graph: Graph, state: Any, engine: str | Non
         numbered(phase, count + 1, f"{_PLACE}, phase")
     if type(single) is not bool or (single and len(graph.outputs) != 1) or type(state["finite"]) is not bool:
         raise bad("single and finite are true or false, and one tensor is one output", _PLACE)
-    shown = [decoder.text(text, f"{_PLACE}, shown") for text in listed(state["shown"], f"{_PLACE}, shown")]
-    names = [None if n is None else decoder.text(n, f"{_PLACE}, names") for n in listed(state["names"], f"{_PLACE}, names")]
+    shown = _texts(decoder, state, "shown")
+    names = [
+        None if name is None else decoder.text(name, f"{_PLACE}, names") for name in listed(state["names"], f"{_PLACE}, names")
+    ]
     if not len(shown) == len(names) == count:
         raise bad(f"the function has {count} inputs, {len(shown)} descriptions and {len(names)} names", _PLACE)
-    passes, exclude = (
-        [decoder.text(name, f"{_PLACE}, {key}") for name in listed(state[key], f"{_PLACE}, {key}")] for key in ("passes", "exclude")
-    )
+    passes, exclude = _texts(decoder, state, "passes"), _texts(decoder, state, "exclude")
     options = _options(decoder, state["options"])
     made = decoder.origin_at(state["made"], f"{_PLACE}, made")
     named = state["engine"] if engine is None else engine
@@ -57,6 +57,11 @@ def build_function(decoder: Decoder, graph: Graph, state: Any, engine: str | Non
         hint = f"load it with engine=, one of {', '.join(engine_names())}" if named and error.hint else error.hint
         raise bad(error.message, _PLACE, hint) from None
     return restored(graph, phase, shown, names, single, made, named, plan, options)
+
+
+def _texts(decoder: Decoder, state: dict[str, Any], key: str) -> list[str]:
+    place = f"{_PLACE}, {key}"
+    return [decoder.text(text, place) for text in listed(state[key], place)]
 
 
 def _options(decoder: Decoder, value: Any) -> dict[str, Any]:

@@ -146,7 +146,6 @@ def test_other_tools_open_the_file(tmp_path: Path) -> None:
         np.testing.assert_array_equal(file.get_tensor("w"), np.ones((3, 2), "float32"))
         np.testing.assert_array_equal(file.get_tensor("constant"), np.arange(300.0) * np.pi)
     assert data == saved(path, f)  # nothing but the function is in it: no time, no chance
-    assert data == saved(path, again(tmp_path / "twin", f))
 
 
 ODD = ["__metadata__", "", "ünïcode \n\t\0 \u2028", "\ud800 alone", 'quote"\\', "x" * 5000, "../../etc"]

@@ -119,10 +119,12 @@ def test_a_file_loads_in_another_process_with_the_lines_of_this_one(tmp_path: Pa
     f = everything()
     kgraph.save(tmp_path / "f", f)
     program = (
-        "import sys, kgraph\nfrom tests.files.parts import lines\nf = kgraph.load(sys.argv[1])\nprint(*lines(f.graph), sep='\\n')\n"
+        "import sys, kgraph\nfrom tests.files.parts import lines\nf = kgraph.load(sys.argv[1])\nkgraph.save(sys.argv[2], f)\n"
+        "print(*lines(f.graph), sep='\\n')\n"
         "import numpy as np\nprint(*[r.tolist() for r in f([np.ones((2, 3)), 1])], sep='\\n')"
     )
-    found = run_python(program, str(tmp_path / "f")).splitlines()
+    found = run_python(program, str(tmp_path / "f"), str(tmp_path / "again")).splitlines()
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "f").read_bytes()
     expected = lines(f.graph)
     assert found[: len(expected)] == expected
     assert found[-4:] == [str(r.tolist()) for r in f([np.ones((2, 3)), 1])]  # before them is what the loop prints

@@ -56,7 +56,7 @@ class Encoder:
         self._identities: dict[Any, int] = {}
         self._numbers: dict[Origin, int] = {}
         self._places: dict[tuple[int, ...], int] = {}
-        self._origins: dict[tuple[Origin, ...], int] = {}
+        self._origins: dict[tuple[int, ...], int] = {}
         self._bodies: dict[Graph, int] = {}
         self._sections: list[dict[str, Any]] = []
         self._alike: dict[str, int] = {}  # a name of a tensor -> how many have it
@@ -68,12 +68,11 @@ class Encoder:
         found = {} if function is None else {"function": self._function(function)}
         # What points into a table fills it: places point at texts, and so on.
         identities = [self._identity(identity) for identity in self._identities]
-        origins = [list(dict.fromkeys([self._place(place) for place in each[:ORIGINS]])) for each in self._origins]
         for text in self._texts:
             self._checked(text, "a path, or the name of a K function or scope,")
         return {
             "kind": kind, "texts": list(self._texts), "types": [_type(each) for each in self._types], "identities": identities,
-            "places": [number for place in self._places for number in place], "origins": [each[0] if len(each) == 1 else each for each in origins],
+            "places": [number for place in self._places for number in place], "origins": [each[0] if len(each) == 1 else each for each in self._origins],
             "bodies": self._sections, "graph": section, **found,
         }  # fmt: skip
 
@@ -159,7 +158,8 @@ class Encoder:
         return self._texts.setdefault(text, len(self._texts))
 
     def _numbered_origins(self, origins: tuple[Origin, ...]) -> int:
-        return self._origins.setdefault(origins, len(self._origins))
+        places = tuple(dict.fromkeys([self._place(place) for place in origins[:ORIGINS]]))
+        return self._origins.setdefault(places, len(self._origins))
 
     def _place(self, origin: Origin) -> int:
         """The number of a place: two origins of one line, of which a file has made the one, are the same."""

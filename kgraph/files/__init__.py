@@ -93,7 +93,7 @@ def _loaded(container: Container, engine: str | None, limits: Limits) -> Any:
     if version != str(VERSION):
         hint = f"update kgraph, or save it by the kgraph that loads version {VERSION}"
         raise bad(f"its format is version {version:.20}, and this kgraph knows version {VERSION}", hint=hint)
-    found = read_json(text, "the graph", _DEEPEST, limits.nodes)
+    found = read_json(text, "the graph", _DEEPEST, "nodes", limits.nodes)
     decoder = Decoder(container, limits)
     kind, graph, state = decoder.decoded(found)
     try:

@@ -74,20 +74,23 @@ def over(what: str, count: int, limit: str, most: int, place: str | None = None)
 _BRACKETS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{]|[\]}]', re.DOTALL)
 
 
-def read_json(text: str, place: str, depth: int, containers: int) -> Any:
+def read_json(text: str, place: str, depth: int, limit: str, most: int) -> Any:
     """The value of a JSON text, which has no fractions, no key twice, and is no deeper and wider than it may be.
 
+    Args:
+      limit: which of the limits says how many things it is about.
+      most: how many that are.
     Raises: FileError.
     """
-    nested = count = 0
+    nested, left = 0, 10_000 + 4 * most
     for found in _BRACKETS.finditer(text):
         letter = text[found.start()]
         if letter in "[{":
-            nested, count = nested + 1, count + 1
+            nested, left = nested + 1, left - 1
             if nested > depth:
                 raise bad(f"lists within lists, deeper than {depth}", place)
-            if count > containers:
-                raise bad(f"more than {containers:,} lists and objects", place)
+            if left < 0:
+                raise over("lists and objects", text.count("[") + text.count("{"), limit, 10_000 + 4 * most, place)
         elif letter != '"':
             nested -= 1
     try:
@@ -153,7 +156,7 @@ class Container:
             text = (begin + stream.read(length - 1)).decode()
         except UnicodeDecodeError as error:
             raise bad(f"the header is no UTF-8: {error.reason}", f"byte {8 + error.start}") from None
-        found = read_json(text, "the header", 4, 4 * limits.tensors + 100)
+        found = read_json(text, "the header", 4, "tensors", limits.tensors)
         metadata = found.pop(METADATA, {})
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
             raise bad("it is no object of texts", METADATA)
@@ -180,7 +183,7 @@ class Container:
 
 
 def _tensor(name: str) -> str:
-    return f"tensor {name:.100!r}"
+    return f"tensor {name!r:.100}"
 
 
 def _entries(found: Mapping[str, Any], size: int, limits: Limits) -> dict[str, Entry]:

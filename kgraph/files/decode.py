@@ -131,9 +131,9 @@ class Decoder:
         if entry is None:
             raise bad(f"there is no tensor {name!r:.100}", place)
         if (entry.dtype, entry.shape) != (kind.dtype, kind.shape):
-            raise bad(f"tensor {name:.100!r} is {entry.dtype}{list(entry.shape)}, and the graph says {kind}", place)
+            raise bad(f"tensor {name!r:.100} is {entry.dtype}{list(entry.shape)}, and the graph says {kind}", place)
         if name in self._taken:
-            raise bad(f"tensor {name:.100!r} is the value of something else too", place)
+            raise bad(f"tensor {name!r:.100} is the value of something else too", place)
         self._taken.add(name)
         return self._container.read(name)
 
@@ -231,7 +231,7 @@ class Decoder:
         """The columns, of one length, with numbers that are there: operands among the nodes before their user."""
         most = {"head": heads, "type": len(self._types), "origin": len(self._origins)}
         columns = {
-            name: integers(found[name], name == "operand", most.get(name, _MOST_NODES_BACK) - 1, f"{place}, {name}")
+            name: integers(found[name], int(name == "operand"), most.get(name, _MOST_NODES_BACK) - 1, f"{place}, {name}")
             for name in _COLUMNS
         }
         count = len(columns["head"])

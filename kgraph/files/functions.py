@@ -43,7 +43,7 @@ def build_function(decoder: Decoder, graph: Graph, state: Any, engine: str | Non
     if not len(shown) == len(names) == count:
         raise bad(f"the function has {count} inputs, {len(shown)} descriptions and {len(names)} names", _PLACE)
     passes, exclude = _texts(decoder, state, "passes"), _texts(decoder, state, "exclude")
-    options = _options(decoder, state["options"])
+    options = _Options(decoder).pairs(state["options"])
     made = decoder.origin_at(state["made"], f"{_PLACE}, made")
     named = state["engine"] if engine is None else engine
     if named is not None and named not in engine_names():  # looked up: a name of a file is never imported
@@ -64,37 +64,39 @@ def _texts(decoder: Decoder, state: dict[str, Any], key: str) -> list[str]:
     return [decoder.text(text, place) for text in listed(state[key], place)]
 
 
-def _options(decoder: Decoder, value: Any) -> dict[str, Any]:
-    place = f"{_PLACE}, options"
-    left = [_MOST_PARTS]
+class _Options:
+    """Reads the options of an engine: numbers, texts, and lists and dicts of them."""
 
-    def pairs(value: Any) -> dict[str, Any]:
+    place = f"{_PLACE}, options"
+
+    def __init__(self, decoder: Decoder):
+        self._decoder, self._left = decoder, _MOST_PARTS
+
+    def pairs(self, value: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for pair in listed(value, place):
-            if len(listed(pair, place)) != 2 or decoder.text(pair[0], place) in found:
-                raise bad("they are no pairs of different names and values", place)
-            found[pair[0]] = read(pair[1])
+        for pair in listed(value, self.place):
+            if len(listed(pair, self.place)) != 2 or self._decoder.text(pair[0], self.place) in found:
+                raise bad("they are no pairs of different names and values", self.place)
+            found[pair[0]] = self._value(pair[1])
         return found
 
-    def read(value: Any) -> Any:
-        left[0] -= 1
-        if left[0] < 0:
-            raise bad(f"they have more than {_MOST_PARTS:,} parts", place)
+    def _value(self, value: Any) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise bad(f"they have more than {_MOST_PARTS:,} parts", self.place)
         if value is None or type(value) in (bool, int):
             return value
         if isinstance(value, str):
-            return decoder.text(value, place)
+            return self._decoder.text(value, self.place)
         ((kind, inner),) = value.items() if isinstance(value, dict) and len(value) == 1 else [("", None)]
         if kind == "float" and isinstance(inner, str) and len(inner) < 40:
             try:
                 return float.fromhex(inner)
             except (ValueError, OverflowError):
-                raise bad(f"{inner!r} is no float", place) from None
+                raise bad(f"{inner!r} is no float", self.place) from None
         if kind in ("list", "tuple"):
-            parts = [read(part) for part in listed(inner, place)]
+            parts = [self._value(part) for part in listed(inner, self.place)]
             return parts if kind == "list" else tuple(parts)
         if kind == "dict":
-            return pairs(inner)
-        raise bad("a value is no number, text, list or dict", place)
-
-    return pairs(value)
+            return self.pairs(inner)
+        raise bad("a value is no number, text, list or dict", self.place)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kgraph.errors import FileError, KGraphError
-from kgraph.files.container import DAMAGED, Container, Limits, bad, read_json, write_container
+from kgraph.files.container import DAMAGED, Container, Limits, bad, over, read_json, write_container
 
 if TYPE_CHECKING:
     from kgraph.ir.node import Constant, Graph
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _VERSION, _GRAPH = "kgraph_version", "kgraph_graph"
+_LONGEST = 500  # characters of a message, which may name what the file says
 _DEEPEST = 32  # lists within lists: an attr of a body takes 9, the rest is for options of a function
 
 
@@ -32,7 +33,7 @@ def save(path: str | os.PathLike[str], x: Any, variables: bool = True, limits: L
     Args:
       path: a file that is there is replaced, whole or not at all.
       variables: whether the values of variables are written; without, `load` gives them zeros.
-      limits: None for those that `load` has; what exceeds them is not written.
+      limits: None for those that `load` has; what exceeds them is not written, as it would not be loaded.
     Raises: FileError if the file cannot be written, or x has what no file can have; GraphError if x is none of these, or not
       well-formed; BodyError for a value of a loop's body.
     """
@@ -46,6 +47,13 @@ def save(path: str | os.PathLike[str], x: Any, variables: bool = True, limits: L
         encoder = Encoder(variables, limits)
         text = json.dumps(encoder.encoded(kind, graph, function), separators=(",", ":"), allow_nan=False)
         arrays = list(zip(encoder.tensors, _values(list(encoder.tensors.values())), strict=True))
+        for what, count, limit, most in (
+            ("nodes", encoder.nodes, "nodes", limits.nodes),
+            ("tensors", len(arrays), "tensors", limits.tensors),
+            ("bytes of tensors", sum(array.nbytes for _, array in arrays), "bytes", limits.bytes),
+        ):
+            if count > most:
+                raise over(what, count, limit, most)
         metadata = {_VERSION: str(VERSION), _GRAPH: text}
         write_file(file, lambda stream: write_container(stream, metadata, arrays, limits))
     except FileError as error:
@@ -162,8 +170,9 @@ def _path(path: Any, call: str) -> Path:
 
 def _of_file(error: FileError, call: str, file: Path) -> FileError:
     place = str(file) if error.place is None else f"{file}, {error.place}"
-    error.place = place
-    error.call = call
+    error.place, error.call = place, call
+    if len(error.message) > _LONGEST:
+        error.message = error.message[: _LONGEST - 3] + "..."
     if call == "save" and error.hint == DAMAGED:
         error.hint = None
     return error

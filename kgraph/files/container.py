@@ -50,7 +50,7 @@ class Limits:
     header: int = 100_000_000
     nodes: int = 5_000_000
     depth: int = 64
-    tensors: int = 100_000
+    tensors: int = 1_000_000
     bytes: int = 2**36
     text: int = 10_000
 
@@ -64,7 +64,7 @@ def bad(message: str, place: str | None = None, hint: str | None = DAMAGED) -> F
 
 def over(what: str, count: int, limit: str, most: int, place: str | None = None) -> FileError:
     """The error for more than a limit allows."""
-    hint = f"if you trust the file, load it with limits=kgraph.Limits({limit}={count})"
+    hint = f"if you trust it, give limits=kgraph.Limits({limit}={count})"
     return bad(f"{what}: {count:,}, and the limit is {most:,}", place, hint)
 
 

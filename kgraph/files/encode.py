@@ -46,10 +46,12 @@ class Encoder:
 
     Attributes:
       tensors: name -> the variable or constant that has the value.
+      nodes: how many there are, those of each body once.
     """
 
     def __init__(self, variables: bool, limits: Limits):
         self.tensors: dict[str, Variable | Constant] = {}
+        self.nodes = 0
         self._variables, self._limits = variables, limits
         self._texts: dict[str, int] = {}
         self._types: dict[TensorType | TupleType, int] = {}
@@ -72,7 +74,8 @@ class Encoder:
             self._checked(text, "a path, or the name of a K function or scope,")
         return {
             "kind": kind, "texts": list(self._texts), "types": [_type(each) for each in self._types], "identities": identities,
-            "places": [number for place in self._places for number in place], "origins": [each[0] if len(each) == 1 else each for each in self._origins],
+            "places": [number for place in self._places for number in place],
+            "origins": [each[0] if len(each) == 1 else each for each in self._origins],
             "bodies": self._sections, "graph": section, **found,
         }  # fmt: skip
 
@@ -81,6 +84,7 @@ class Encoder:
     def _section(self, graph: Graph) -> dict[str, Any]:
         flat = [*graph.inputs, *graph.outputs, *(node for pair in graph.updates for node in pair)]
         order = toposort(flat)
+        self.nodes += len(order)
         listing = Listing.of(flat, order)
         slots = [self._numbered(identity) for identity in listing.identities]
         heads = [

@@ -11,12 +11,12 @@ from kgraph.files.container import bad
 from kgraph.files.decode import Decoder, listed, numbered
 from kgraph.function import Function, restored
 from kgraph.ir.node import Graph
-from kgraph.ir.passes import chosen
+from kgraph.ir.passes import PIPELINE, chosen, every_rule
 from kgraph.lower.engine import engine_names, get_engine
 
 _PLACE = "the function"
 _FIELDS = {"engine", "passes", "exclude", "finite", "options", "phase", "single", "shown", "names", "made"}
-_MOST_PARTS = 10_000  # of the options, all together
+_MOST_PARTS = 10_000  # of the options, all together; of inputs, passes and excluded rules, each
 
 
 def build_function(decoder: Decoder, graph: Graph, state: Any, engine: str | None) -> Function:
@@ -48,6 +48,11 @@ def build_function(decoder: Decoder, graph: Graph, state: Any, engine: str | Non
     named = state["engine"] if engine is None else engine
     if named is not None and named not in engine_names():  # looked up: a name of a file is never imported
         raise bad(f"there is no engine {named!r:.60}", _PLACE, f"load it with engine=, one of {', '.join(engine_names())}")
+    rules = {name for rule in every_rule() for name in (rule.name, rule.name.partition(".")[2])}
+    for what, wanted, known in (("pass", passes, set(PIPELINE)), ("rule", exclude, rules)):
+        if unknown := set(wanted) - known:
+            hint = f"add yours before you load it; there are {', '.join(sorted(known))}"
+            raise bad(f"there is no {what} {min(unknown)!r:.60}", _PLACE, hint)
     try:
         check_sources(graph, made)
         plan = chosen(passes, exclude, state["finite"])
@@ -61,7 +66,9 @@ def build_function(decoder: Decoder, graph: Graph, state: Any, engine: str | Non
 
 def _texts(decoder: Decoder, state: dict[str, Any], key: str) -> list[str]:
     place = f"{_PLACE}, {key}"
-    return [decoder.text(text, place) for text in listed(state[key], place)]
+    if len(listed(state[key], place)) > _MOST_PARTS:
+        raise bad(f"there are more than {_MOST_PARTS:,}", place)
+    return [decoder.text(text, place) for text in state[key]]
 
 
 class _Options:

@@ -90,7 +90,7 @@ def saved_origin(file: str, call: str, scope: str, role: str, line: int) -> Orig
 
 def _is_below_here(file: str) -> bool:
     try:
-        return os.path.commonpath([os.path.abspath(file), os.getcwd()]) == os.getcwd()
+        return bool(file) and os.path.commonpath([os.path.abspath(file), os.getcwd()]) == os.getcwd()
     except (ValueError, OSError):  # another drive, or a folder that is gone
         return False
 

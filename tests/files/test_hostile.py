@@ -156,7 +156,10 @@ JSON = st.recursive(
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
-@given(value=JSON, key=st.sampled_from(["kind", "texts", "types", "identities", "places", "origins", "bodies", "graph", "function", None]))
+@given(
+    value=JSON,
+    key=st.sampled_from(["kind", "texts", "types", "identities", "places", "origins", "bodies", "graph", "function", None]),
+)
 def test_any_json_in_the_place_of_a_part(value: Any, key: str | None) -> None:
     path = Path(os.environ["KERAS_HOME"]) / "json.safetensors"
     header, graph, tensors = unpacked(saved(path, everything()))
@@ -295,7 +298,8 @@ PLANTED: dict[str, tuple[Change, str]] = {
     "a variable updated twice": (_twice, "a variable is updated twice"),
     "an engine to import": (_set("function", "engine", "os.path"), "there is no engine 'os.path'"),
     "a pass that is none": (_set("function", "passes", ["exec"]), "there is no pass 'exec'"),
-    "a rule that is none": (_set("function", "exclude", ["exec"]), "exec"),
+    "a rule that is none": (_set("function", "exclude", ["exec"] * 9000), "there is no rule 'exec'"),
+    "rules that are long": (_set("function", "exclude", [f"{i}" * 2000 for i in range(2000)]), "there is no rule '0"),
     "a phase beyond": (_set("function", "phase", 9), "9 is no number from 0"),
     "names of no inputs": (_set("function", "names", []), "0 names"),
     "a kind that is none": (_set("kind", "module"), "the kind 'module'"),
@@ -352,7 +356,9 @@ def test_headers_that_lie(whole: bytes, attempt: Callable[[bytes], Any], tmp_pat
     with open(sparse, "wb") as file:
         file.write((10**10).to_bytes(8, "little"))
         file.truncate(10**10 + 8)
-    with pytest.raises(FileError, match=r"bytes of the header: 10,000,000,000, and the limit is 100,000,000(.|\n)*kgraph.Limits\(header="):
+    with pytest.raises(
+        FileError, match=r"bytes of the header: 10,000,000,000, and the limit is 100,000,000(.|\n)*kgraph.Limits\(header="
+    ):
         kgraph.load(sparse)
     with open(sparse, "r+b") as file:
         file.write((90_000_000).to_bytes(8, "little"))
@@ -405,7 +411,9 @@ def test_limits_are_named_with_what_would_be_enough(tmp_path: Path) -> None:
 def test_what_is_no_file_of_a_graph(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
-    with pytest.raises(FileError, match=r"load: the file cannot be read: No such file(.|\n)*at .*absent(.|\n)*hint: look at the path"):
+    with pytest.raises(
+        FileError, match=r"load: the file cannot be read: No such file(.|\n)*at .*absent(.|\n)*hint: look at the path"
+    ):
         kgraph.load(tmp_path / "absent")
     with pytest.raises(OSError, match="no file of bytes"):
         kgraph.load(tmp_path)

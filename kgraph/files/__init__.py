@@ -162,10 +162,10 @@ def _values(holders: Sequence[Variable | Constant]) -> list[np.ndarray[Any, Any]
 
 
 def _path(path: Any, call: str) -> Path:
-    try:
-        return Path(os.fspath(path))
-    except TypeError:
-        raise bad(f"the path is {path!r:.60}, not a text or a Path", hint=None).at(call) from None
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(text, str) or "\0" in text:
+        raise bad(f"the path is {path!r:.60}, not a text or a Path that names a file", hint=None).at(call)
+    return Path(text)
 
 
 def _of_file(error: FileError, call: str, file: Path) -> FileError:

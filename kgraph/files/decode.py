@@ -27,6 +27,7 @@ from kgraph.lower.variable import Variable
 
 _MOST = 2**63 - 1
 _MOST_NODES_BACK = 2**40
+_MOST_SIZE = 2**60  # hashes of larger numbers can be made to be the same
 _MOST_COUNT = 2**62  # of the keys that a stream has given: it goes on counting from there
 _COLUMNS = ("head", "width", "operand", "type", "origin")
 _SECTION = {"inputs", "outputs", "roots", "heads", *_COLUMNS}
@@ -99,8 +100,8 @@ class Decoder:
         dtype, *sizes = parts or [None]
         if not isinstance(dtype, str) or dtype not in DTYPES or len(sizes) > MOST_AXES:
             raise bad("it is no dtype with sizes", place)
-        if not all(size is None or (type(size) is int and size >= 0) for size in sizes):
-            raise bad("a size is neither null nor a number from 0", place)
+        if not all(size is None or (type(size) is int and 0 <= size < _MOST_SIZE) for size in sizes):
+            raise bad(f"a size is neither null nor a number from 0 to {_MOST_SIZE}", place)
         return TensorType(dtype, tuple(sizes))
 
     def _static(self, number: Any, place: str) -> TensorType:

@@ -50,9 +50,9 @@ def build_function(decoder: Decoder, graph: Graph, state: Any, engine: str | Non
         raise bad(f"there is no engine {named!r:.60}", _PLACE, f"load it with engine=, one of {', '.join(engine_names())}")
     rules = {name for rule in every_rule() for name in (rule.name, rule.name.partition(".")[2])}
     for what, wanted, known in (("pass", passes, set(PIPELINE)), ("rule", exclude, rules)):
-        if unknown := set(wanted) - known:
-            hint = f"add yours before you load it; there are {', '.join(sorted(known))}"
-            raise bad(f"there is no {what} {min(unknown)!r:.60}", _PLACE, hint)
+        if strange := set(wanted) - known:
+            advice = f"add yours before you load it; there are {', '.join(sorted(known))}"
+            raise bad(f"there is no {what} {min(strange)!r:.60}", _PLACE, advice)
     try:
         check_sources(graph, made)
         plan = chosen(passes, exclude, state["finite"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,28 @@ def test_numbers_that_are_not_finite_keep_their_bits(tmp_path: Path) -> None:
     v2, c2 = again(tmp_path / "v", [v, c])
     assert K.get_value(v2).tobytes() == odd.tobytes()
     assert c2.node is c.node
+
+
+def test_values_of_variables_are_of_one_moment(tmp_path: Path) -> None:
+    v, w = K.variable(0.0, name="v"), K.variable(0.0, name="w")
+    step = K.function([], [], [(v, v + 1), (w, w + 1)], engine="numpy")
+    done = threading.Event()
+
+    def run() -> None:
+        while not done.is_set():
+            step([])
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        for _ in range(100):
+            kgraph.save(tmp_path / "v", [v, w])
+            found = load_file(tmp_path / "v")
+            assert found["v"] == found["w"]
+    finally:
+        done.set()
+        thread.join()
+    assert K.get_value(v) > 0
 
 
 # ---------------------------------------------------------------------------------------------------- the file

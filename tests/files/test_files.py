@@ -23,6 +23,7 @@ from kgraph.ir.node import Graph, Node
 from kgraph.ir.tensor import Tensor
 from kgraph.ir.traverse import sources, toposort
 from kgraph.ir.types import DTYPES, TensorType
+from kgraph.lower.variable import Variable
 from tests.files.parts import everything, saved
 from tests.files.test_round_trip import again, assert_same, assert_same_values
 
@@ -134,26 +135,32 @@ def test_numbers_that_are_not_finite_keep_their_bits(tmp_path: Path) -> None:
     assert c2.node is c.node
 
 
-def test_values_of_variables_are_of_one_moment(tmp_path: Path) -> None:
+@pytest.mark.parametrize("writes", [1, 1000], ids=["one write", "a write at every read"])
+def test_values_of_variables_are_of_one_moment(writes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     v, w = K.variable(0.0, name="v"), K.variable(0.0, name="w")
     step = K.function([], [], [(v, v + 1), (w, w + 1)], engine="numpy")
-    done = threading.Event()
+    step([])
+    left, saving = [writes], threading.get_ident()
+    threads: list[threading.Thread] = []
+    get = Variable.get
 
-    def run() -> None:
-        while not done.is_set():
-            step([])
+    def written_meanwhile(variable: Variable) -> np.ndarray[Any, Any]:
+        value = get(variable)
+        if variable.name == "v" and left[0] and threading.get_ident() == saving:
+            left[0] -= 1
+            threads.append(threading.Thread(target=step, args=([],)))
+            threads[-1].start()
+            threads[-1].join(0.2)  # while the locks are held it cannot write
+        return value
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        for _ in range(100):
-            kgraph.save(tmp_path / "v", [v, w])
-            found = load_file(tmp_path / "v")
-            assert found["v"] == found["w"]
-    finally:
-        done.set()
+    with monkeypatch.context() as patched:
+        patched.setattr(Variable, "get", written_meanwhile)
+        kgraph.save(tmp_path / "v", [v, w])
+    for thread in threads:
         thread.join()
-    assert K.get_value(v) > 0
+    found = load_file(tmp_path / "v")
+    assert found["v"] == found["w"] >= 2
+    assert K.get_value(v) == K.get_value(w) == 1 + len(threads)
 
 
 # ---------------------------------------------------------------------------------------------------- the file

@@ -51,7 +51,7 @@ def build_function(decoder: Decoder, graph: Graph, state: Any, engine: str | Non
     rules = {name for rule in every_rule() for name in (rule.name, rule.name.partition(".")[2])}
     for what, wanted, known in (("pass", passes, set(PIPELINE)), ("rule", exclude, rules)):
         if strange := set(wanted) - known:
-            advice = f"add yours before you load it; there are {', '.join(sorted(known))}"
+            advice = f"add a {what} of your own before you load it, or take the kgraph that it was saved with"
             raise bad(f"there is no {what} {min(strange)!r:.60}", _PLACE, advice)
     try:
         check_sources(graph, made)

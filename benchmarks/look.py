@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +25,15 @@ from kgraph.ir.tensor import Tensor
 SIZES = (1_000, 10_000, 100_000)
 MOST_GROWTH = 3.0  # times as long for a node; the garbage collector alone makes it 2
 
+
+def through_a_file(fn: Any, back: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "graph.safetensors")
+        kgraph.save(path, fn)
+        if back:
+            kgraph.load(path)
+
+
 #: What is timed, of a function: its name -> it.
 WAYS: dict[str, Callable[[Any], Any]] = {
     "show": kgraph.to_text,
@@ -30,6 +41,8 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "show a diff": lambda fn: kgraph.to_text(fn, diff=K.exp(Tensor(fn.graph.outputs[0]))),
     "show a summary": lambda fn: kgraph.to_text(fn, summary=True),
     "to_networkx": kgraph.to_networkx,
+    "save": lambda fn: through_a_file(fn, False),
+    "save and load": lambda fn: through_a_file(fn, True),
 }
 
 

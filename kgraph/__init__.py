@@ -3,9 +3,22 @@
 __version__ = "0.1.0"
 
 from kgraph.check import check_rule
+from kgraph.files import Limits, load, save
 from kgraph.ir.passes import add_pass, remove_pass
 from kgraph.networks import to_networkx
 from kgraph.optimizer import explain, optimize
 from kgraph.show import show, to_text
 
-__all__ = ["add_pass", "check_rule", "explain", "optimize", "remove_pass", "show", "to_networkx", "to_text"]
+__all__ = [
+    "Limits",
+    "add_pass",
+    "check_rule",
+    "explain",
+    "load",
+    "optimize",
+    "remove_pass",
+    "save",
+    "show",
+    "to_networkx",
+    "to_text",
+]

@@ -87,6 +87,10 @@ class ConfigError(KGraphError, ValueError):
     """A settings file that cannot be read, or a setting with a value that it cannot have."""
 
 
+class FileError(KGraphError, ValueError, OSError):
+    """A file of a graph that cannot be read or written, or holds what no graph is: damaged, or made to do harm."""
+
+
 class RuleError(KGraphError, AssertionError):
     """A rule that does not keep what it promises, found by `kgraph.check_rule`."""
 

@@ -202,7 +202,7 @@ class Function:
 
         def check_graph(graph: Graph) -> Any:
             state = (self._fed_phase, self._shown, self._names, self._single, self._made)
-            return check(_loaded(graph, *state, self.engine.name, chosen(False), self.options))
+            return check(restored(graph, *state, self.engine.name, chosen(False), self.options))
 
         return bisected(lambda record: self._after(self.passes, training, record), check_graph)
 
@@ -371,7 +371,7 @@ class Function:
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = (self.graph, self._fed_phase, self._shown, self._names, self._single, self._made)
-        return _loaded, (*state, None if self._engine is None else self._engine.name, self.passes, self.options)
+        return restored, (*state, None if self._engine is None else self._engine.name, self.passes, self.options)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Function:
         return self
@@ -383,10 +383,11 @@ class Function:
         return f"<Function of {takes}: {gives}, on {engine}, made at {self._made}>"
 
 
-def _loaded(
+def restored(
     graph: Graph, fed_phase: int | None, shown: list[str], names: list[Any], single: bool, made: Origin,
     engine: str | None, passes: Passes, options: dict[str, Any],
 ) -> Function:  # fmt: skip
+    """The function of a pickle, or of a file: what `Function` keeps, as it is."""
     function = Function.__new__(Function)
     function.graph, function._fed_phase, function._shown, function._names = graph, fed_phase, shown, names
     function._single, function._made, function.passes, function.options = single, made, passes, options

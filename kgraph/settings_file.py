@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kgraph.atomic import write_file
 from kgraph.errors import ConfigError
 
 FLOATX = ("float16", "float32", "float64")
@@ -121,13 +121,7 @@ def save(values: Mapping[str, Any], file: Path | None = None) -> Path:
     found.update(values)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        # Written beside it and renamed: a reader sees the old file or the new one.
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, prefix=".keras-", delete=False) as made:
-            json.dump(found, made, indent=4)
-            made.write("\n")
-            made.flush()
-            os.fsync(made.fileno())
-        os.replace(made.name, file)
+        write_file(file, lambda made: made.write((json.dumps(found, indent=4) + "\n").encode()))
     except OSError as error:
         raise ConfigError(f"{file} cannot be written: {error.strerror}") from None
     return file

@@ -68,7 +68,7 @@ class Origin:
         return f"<{self.function or 'built'} at {self}{scope}, {self.role}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _saved_origin, (self.file, self.call, self.scope, self.role, self.line)
+        return saved_origin, (self.file, self.call, self.scope, self.role, self.line)
 
 
 _ORIGINS = WeakTable()
@@ -81,7 +81,8 @@ _OPERATORS = {
 }  # fmt: skip
 
 
-def _saved_origin(file: str, call: str, scope: str, role: str, line: int) -> Origin:
+def saved_origin(file: str, call: str, scope: str, role: str, line: int) -> Origin:
+    """The origin of a pickle or a file, which has no code object to ask for the line."""
     key = (file, call, scope, role, line)
     found: Origin | None = _ORIGINS.get(key)
     return _ORIGINS.setdefault(key, Origin(*key)) if found is None else found
@@ -89,7 +90,7 @@ def _saved_origin(file: str, call: str, scope: str, role: str, line: int) -> Ori
 
 def _is_below_here(file: str) -> bool:
     try:
-        return os.path.commonpath([os.path.abspath(file), os.getcwd()]) == os.getcwd()
+        return bool(file) and os.path.commonpath([os.path.abspath(file), os.getcwd()]) == os.getcwd()
     except (ValueError, OSError):  # another drive, or a folder that is gone
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +25,7 @@ def verify(graph: Graph) -> None:
     distinct variables, and new values have their type; bodies are closed, positional, and well-formed themselves.
     """
     pending: list[tuple[Graph, Node | None]] = [(graph, None)]
+    seen: set[Graph] = set()  # a body that many loops share is looked at once
     while pending:
         checked, owner = pending.pop()
         if len(set(checked.inputs)) != len(checked.inputs):
@@ -31,14 +33,18 @@ def verify(graph: Graph) -> None:
         order = toposort((*checked.roots, *checked.inputs), stop=checked.inputs)
         for node in order:
             _check_node(node)
-            pending += [(value, node) for _, value in node.attrs if isinstance(value, Graph)]
+            for _, value in node.attrs:
+                if isinstance(value, Graph) and value not in seen:
+                    seen.add(value)
+                    pending.append((value, node))
         for root in checked.roots:
             if is_tuple(root.type):
                 raise _broken("an output has several results; item picks one", root)
         if owner is None:
             _check_updates(checked)
+            given = set(checked.inputs)
             for node in order:
-                if node.op is o.param and node not in checked.inputs:
+                if node.op is o.param and node not in given:
                     raise _broken("a parameter of a body is used outside of it", node)
         else:
             _check_closed(checked, order, owner)
@@ -66,7 +72,7 @@ def _parts(value: Any) -> Iterable[Any]:
 def _check_updates(graph: Graph) -> None:
     targets = [variable for variable, _ in graph.updates]
     if len(set(targets)) != len(targets):
-        raise _broken("a variable is updated twice", next(t for t in targets if targets.count(t) > 1))
+        raise _broken("a variable is updated twice", Counter(targets).most_common(1)[0][0])
     for variable, value in graph.updates:
         if variable.op is not o.variable:
             raise _broken("the target of an update is no variable", variable)
@@ -82,8 +88,9 @@ def _check_closed(body: Graph, order: Iterable[Node], owner: Node) -> None:
     for position, parameter in enumerate(body.inputs):
         if parameter.op is not o.param or parameter.attr("index") != position:
             raise _broken(f"parameter {position} of a body is not positional", owner)
+    given = set(body.inputs)
     for node in order:
-        if node.op.source and node not in body.inputs and node.op not in (o.constant, o.absent):
+        if node.op.source and node not in given and node.op not in (o.constant, o.absent):
             what = (
                 "a parameter of another body"
                 if node.op is o.param and isinstance(node.attr("index"), Parameter)

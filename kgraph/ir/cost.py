@@ -222,12 +222,14 @@ class _Walk:
             owner[node] = owner[node.inputs[0]] if node.op in _VIEWS and node.inputs else node
             for i in node.inputs:
                 last[owner[i]] = number
-        for node in (*graph.roots, *[n for n in order if n.op.source or n in graph.inputs]):
+        given = set(graph.inputs)
+        fed = [node for node in order if node.op.source or node in given]
+        for node in (*graph.roots, *fed):
             last[owner.get(node, node)] = len(order)
         dying: dict[int, list[Node]] = {}
         for node, number in last.items():
             dying.setdefault(number, []).append(node)
-        held = sum(bytes_of(self.types[n]) for n in order if n.op.source or n in set(graph.inputs))
+        held = sum(bytes_of(self.types[node]) for node in fed)
         peak = held
         for number, node in enumerate(order):
             if node in self.each and owner[node] is node:
@@ -280,7 +282,8 @@ class Unknowns:
     def __init__(self, graph: Graph):
         self.graph = graph
         self.settled: dict[tuple[Node, int], int] = {}
-        sources = [n for n in toposort((*graph.inputs, *graph.roots), stop=graph.inputs) if n.op.source or n in graph.inputs]
+        given = set(graph.inputs)
+        sources = [n for n in toposort((*graph.inputs, *graph.roots), stop=graph.inputs) if n.op.source or n in given]
         sources = [node for node in sources if not is_tuple(node.type) and not node.type.is_static]
         groups: list[list[tuple[Node, int]]] = []
         for node in sources:

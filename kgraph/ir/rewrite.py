@@ -399,7 +399,8 @@ def check_names(exclude: Iterable[str], rules: Iterable[Rule]) -> frozenset[str]
     if unknown := wanted - known:
         import difflib
 
-        near = [name for each in sorted(unknown) for name in difflib.get_close_matches(each, sorted(known), 3)]
+        # The first few: each is compared with every rule.
+        near = [name for each in sorted(unknown)[:3] for name in difflib.get_close_matches(each, sorted(known), 3)]
         hint = f"did you mean {', '.join(near)}?" if near else f"the rules are {', '.join(sorted(r.name for r in rules))}"
         raise GraphError(f"there is no rule {', '.join(sorted(map(repr, unknown)))}", hint=hint)
     return wanted

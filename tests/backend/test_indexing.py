@@ -269,3 +269,13 @@ def test_nothing_is_assigned_to_a_tensor() -> None:
     t: Any = K.placeholder((3,))
     with pytest.raises(TypeError):
         t[0] = 1
+
+
+def test_parts_of_axes_of_size_one_of_what_a_function_gives(engine: str) -> None:
+    x, rows = K.placeholder((1, 3)), K.placeholder((None, 3))
+    f = K.function([x, rows], [K.exp(x)[:0], K.exp(x)[0:1], K.squeeze(K.exp(rows), 0)], engine=engine)
+    value = np.array([[0.0, 1.0, 2.0]])
+    nothing, one, row = f([value, value])
+    assert nothing.shape == (0, 3)
+    np.testing.assert_allclose(one, np.exp(value), rtol=1e-6)
+    np.testing.assert_allclose(row, np.exp(value[0]), rtol=1e-6)

@@ -229,4 +229,4 @@ def test_slices_as_they_are_spelled(key: Any) -> None:
     value = np.arange(20, dtype="float32").reshape(4, 5)
     program = NumpyProgram(Graph([x], [x[key] + 1.0]))
     assert "index(" not in program.source
-    np.testing.assert_array_equal(program(value)[0], value[key] + 1, strict=True)
+    np.testing.assert_array_equal(program(value)[0], value[key] + np.float32(1), strict=True)

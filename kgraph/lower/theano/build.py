@@ -14,7 +14,7 @@ from kgraph.ir.node import Constant, Graph, Node
 from kgraph.ir.sizes import loose_parameters, sized_by_values, sizes_meet
 from kgraph.ir.traverse import toposort
 from kgraph.ir.types import TensorType, merge_size
-from kgraph.lower.theano.host import NumpyOp, pattern
+from kgraph.lower.theano.host import NumpyOp, broadcasting, pattern
 from kgraph.lower.theano.loops import LoopOp
 from kgraph.lower.theano.rules import RULES, by_numpy
 
@@ -171,7 +171,7 @@ def _conformed(value: Any, type: TensorType) -> Any:
     known = getattr(value.tag, "shape", None)
     if value.broadcastable != pattern(type):
         stretches = getattr(value.tag, "stretches", None)
-        value = T.patternbroadcast(value, pattern(type))
+        value = broadcasting(value, pattern(type))
         if stretches is not None:
             value.tag.stretches = stretches
     value.tag.shape = type.shape if known is None else tuple(map(merge_size, type.shape, known))

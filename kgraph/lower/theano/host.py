@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import theano.tensor as T
+from theano.compile.ops import Rebroadcast
 from theano.graph.basic import Apply
 from theano.graph.op import Op as TheanoOp
 from theano.scalar import basic as scalar
@@ -26,6 +27,21 @@ _QUIET = {o.random_uniform, o.random_normal, o.fold_in, o.print_, o.arange}
 def pattern(type: TensorType) -> tuple[bool, ...]:
     """Which axes broadcast: those of size 1, known while the graph is built."""
     return tuple([size == 1 for size in type.shape])
+
+
+def broadcasting(x: Any, axes: Sequence[bool]) -> Any:
+    """x, of which some axes broadcast and the others do not.
+
+    ``T.patternbroadcast`` and ``T.addbroadcast`` of Theano 1.1.2 simplify what they make at once, by an optimisation that looks
+    for a graph; they fail where x is a function of one operand, because there is none yet.
+    """
+    changed = [(axis, wanted) for axis, (wanted, has) in enumerate(zip(axes, x.broadcastable, strict=True)) if wanted != has]
+    return Rebroadcast(*changed)(x) if changed else x
+
+
+def of_size_one(x: Any, *axes: int) -> Any:
+    """x, with these axes known to have size 1; that is looked at when the program runs."""
+    return broadcasting(x, [own or axis in axes for axis, own in enumerate(x.broadcastable)])
 
 
 class NumpyOp(TheanoOp):  # type: ignore[misc]

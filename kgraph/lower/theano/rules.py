@@ -72,8 +72,7 @@ def _keep(x: Any, axes: Sequence[int]) -> Any:
 
 
 def _squeeze(x: Any, *, axis: int) -> Any:
-    if not x.broadcastable[axis]:
-        x = T.addbroadcast(x, axis)
+    x = host.of_size_one(x, axis)
     return x.dimshuffle(*[a for a in range(x.ndim) if a != axis])
 
 
@@ -192,7 +191,7 @@ def _region(x: Any, key: tuple[Any, ...]) -> Any:
     cut = [axis for axis, entry in enumerate(key) if x.broadcastable[axis] and entry not in (slice(None), slice(None, None, 1))]
     cut = [axis for axis in cut if isinstance(key[axis], slice)]
     if cut:
-        x = T.patternbroadcast(x, [own and axis not in cut for axis, own in enumerate(x.broadcastable)])
+        x = host.broadcasting(x, [own and axis not in cut for axis, own in enumerate(x.broadcastable)])
     return x[key] if key else x
 
 
@@ -205,20 +204,20 @@ def _index(x: Any, *sizes: Any, form: str, numbers: Any) -> Any:
 def _scatter_index(g: Any, like: Any, *sizes: Any, form: str, numbers: Any) -> Any:
     new = _new_axes(form)
     if new:
-        g = T.addbroadcast(g, *[axis for axis in new if not g.broadcastable[axis]])
+        g = host.of_size_one(g, *new)
         g = g.dimshuffle(*[axis for axis in range(g.ndim) if axis not in new])
     key = _key(form, filled(numbers, sizes))
     if not key:
         return g
     region = _region(_zeros_like(like, g.dtype), key)
-    return T.set_subtensor(region, T.patternbroadcast(g, region.broadcastable))
+    return T.set_subtensor(region, host.broadcasting(g, region.broadcastable))
 
 
 def _pad(x: Any, *, padding: Any) -> Any:
     sizes = [n + before + behind for n, (before, behind) in zip(sizes_of(x), padding, strict=True)]
     key = tuple([slice(before, -behind or None) for before, behind in padding])
     region = _region(_stretch(constant(np.zeros((), x.dtype)), sizes), key)
-    return T.set_subtensor(region, T.patternbroadcast(x, region.broadcastable)) if key else x
+    return T.set_subtensor(region, host.broadcasting(x, region.broadcastable)) if key else x
 
 
 def _zeros_like(like: Any, dtype: str) -> Any:

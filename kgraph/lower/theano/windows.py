@@ -16,6 +16,7 @@ from theano.tensor.nnet import corr
 
 import kgraph.ir.ops as o
 from kgraph.ir.ops.windows import padding, span
+from kgraph.lower.theano import host
 
 Ints = Sequence[int]
 
@@ -141,7 +142,7 @@ class _Plan:
         if not self.is_padded:
             return x
         zeros = T.alloc(np.zeros((), x.dtype), Shape_i(0)(x), Shape_i(1)(x), *self.wide)
-        return T.set_subtensor(zeros[self._inside()], T.patternbroadcast(x, [False] * 4))
+        return T.set_subtensor(zeros[self._inside()], host.broadcasting(x, [False] * 4))
 
     def cut(self, x: Any) -> Any:
         """What is put around an image taken away."""
@@ -155,7 +156,7 @@ class _Plan:
     def back(self, x: Any) -> Any:
         """What CorrMM gives as [batch, *spatial, channels]."""
         if self.flat:
-            return T.addbroadcast(x, 2).dimshuffle(0, 3, 1)
+            return host.of_size_one(x, 2).dimshuffle(0, 3, 1)
         return x.dimshuffle(0, 2, 3, 1)
 
     def kernel(self, w: Any) -> Any:
@@ -164,7 +165,7 @@ class _Plan:
 
     def kernel_back(self, w: Any) -> Any:
         if self.flat:
-            return T.addbroadcast(w, 2).dimshuffle(3, 1, 0)
+            return host.of_size_one(w, 2).dimshuffle(3, 1, 0)
         return w.dimshuffle(2, 3, 1, 0)
 
     def op(self, kind: Any, groups: int) -> Any:

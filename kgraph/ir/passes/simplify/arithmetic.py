@@ -36,9 +36,9 @@ def _is(c: Node, *values: float) -> bool:
     return found.__class__ is int or any(found == v and copysign(1, found) == copysign(1, v) for v in values)
 
 
-@rule(X + C, X - C, X * C, X / C, p.floor_divide(INT, C), X**C)
+@rule(X + C, X - C, X * C, X / C, p.floor_divide(INT, C), INT**C)
 def neutral(x: Node, c: Node, out: Node) -> Node | str:
-    """x + -0.0, x - 0.0, x * 1, x / 1, x ** 1 -> x; of integers x + 0, x - 0, x // 1 -> x
+    """x + -0.0, x - 0.0, x * 1, x / 1 -> x; of integers x + 0, x - 0, x // 1, x ** 1 -> x
 
     ``-0.0 + 0.0`` is 0.0: that is `plus_zero`.
     """
@@ -56,6 +56,12 @@ def plus_zero(x: Node, c: Node, out: Node) -> Node | str:
 def turned(x: Node, c: Node, out: Node) -> Node | str:
     """-0.0 - x, x * -1, x / -1 -> -x; of integers 0 - x -> -x"""
     return fitted(o.negative(x), out) if _is(c, -0.0 if out.op is o.subtract else -1.0) else "it is another number"
+
+
+@rule(FLOAT**C, claim="rounding")
+def first_power(x: Node, c: Node, out: Node) -> Node | str:
+    """x ** 1 -> x: NumPy 1.26 may give its neighbour"""
+    return fitted(x, out) if _is(c, 1.0) else "it is another power"
 
 
 @rule(C - FLOAT, claim="rounding")

@@ -25,6 +25,7 @@ from kgraph.ir.passes import Passes, Record, Rewrite, chosen, run_pipeline
 from kgraph.ir.traverse import substitute, toposort
 from kgraph.lower.engine import Engine, engines_with, get_engine
 from kgraph.lower.variable import Variable
+from kgraph.nan import NotFinite, first_not_finite
 
 #: Arguments of `K.function` that Theano or TensorFlow took, and that mean nothing here.
 FOREIGN = (
@@ -205,6 +206,27 @@ class Function:
             return check(restored(graph, *state, self.engine.name, chosen(False), self.options))
 
         return bisected(lambda record: self._after(self.passes, training, record), check_graph)
+
+    def trace_nan(self, *args: Any, training: bool = False, **named: Any) -> NotFinite | None:
+        """The first node whose result is not finite, though what it was made of is, for the values of a call. Print it.
+
+        The graph is computed as it was built, without the rules, by NumPy, one node after the other; of branches the sides that
+        are taken, of loops each step. Nothing is written, and streams of random numbers stay where they are.
+
+        Args:
+          args, named: as of a call.
+        Returns: None if every number is finite.
+        """
+        values: Sequence[Any] = args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args
+        values, _ = self._arrange(values, named)
+        arrays = dict(zip(self.feeds.nodes, self.feeds.admit(values), strict=True))
+        graph = run_pipeline(self.graph, int(training), chosen(False))
+        for node in toposort(graph.roots):
+            if node.op is o.variable:
+                arrays[node] = node.attr("uid").get()
+            elif node.op is o.stream:
+                arrays[node] = node.attr("uid").key
+        return first_not_finite(graph, arrays)
 
     def _after(self, passes: Passes, training: bool, record: Record) -> Graph:
         """The graph of one phase after some of its passes: as the engine gets it, if these are all."""

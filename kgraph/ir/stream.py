@@ -29,6 +29,11 @@ class Stream(Identity):
         self.count = count
         self._lock = threading.Lock()
 
+    @property
+    def key(self) -> np.ndarray[Any, Any]:
+        """The key that it gives next."""
+        return np.array((self.seed, self.count), np.int64)
+
     def next_key(self) -> np.ndarray[Any, Any]:
         """int64[2]: the seed, and 0, 1, 2, ... for the first, second, third call."""
         with self._lock:

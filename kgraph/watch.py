@@ -1,0 +1,91 @@
+"""A graph computed by NumPy, one node after the other, while somebody watches: what each is given, and what it gives.
+
+NumPy's meaning of an op is what every engine is held to, so that what is seen here is so on all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import kgraph.ir.ops as o
+from kgraph.ir.node import Graph, Node
+from kgraph.ir.traverse import toposort
+from kgraph.lower.numpy import RULES
+from kgraph.quiet import quietly
+
+Array = np.ndarray[Any, Any]
+
+
+class Place(NamedTuple):
+    """Where in a loop or branch a node is: which one, which of its bodies, and in which step, if it is a loop."""
+
+    owner: Node
+    body: str
+    step: int | None
+
+    def __str__(self) -> str:
+        what = f"step {self.step} of" if self.step is not None else "a side of"
+        return f"{what} {self.owner.origin.function or self.owner.op.name} at {self.owner.origin}"
+
+
+#: (node, its operands, its result, the loops and branches that it is in, outermost first).
+Watcher = Callable[[Node, Sequence[Any], Any, tuple[Place, ...]], None]
+
+
+@quietly
+def watched(graph: Graph, values: Mapping[Node, Any], watch: Watcher) -> list[Any]:
+    """The values of a graph's roots.
+
+    Args:
+      values: of placeholders, variables and streams.
+      watch: called after each node, those in bodies each time that they run, and before its users.
+    """
+    given = list(values)
+    program = _Watched(watch).program(Graph(given, graph.roots))
+    return list(program(*values.values()))
+
+
+class _Watched:
+    def __init__(self, watch: Watcher):
+        self.watch = watch
+        self.places: tuple[Place, ...] = ()
+
+    def program(self, graph: Graph) -> Any:
+        """The function that computes a graph's roots."""
+        rows = []
+        slots = {node: i for i, node in enumerate(graph.inputs)}
+        for node in toposort(graph.roots, stop=graph.inputs):
+            if node not in slots:
+                bodies = {name: self._body(node, name) for name in node.op.bodies}
+                rows.append((node, [slots[i] for i in node.inputs], {**dict(node.attrs), **bodies}))
+                slots[node] = len(slots)
+        results = [slots[root] for root in graph.roots]
+
+        def run(*values: Any) -> tuple[Any, ...]:
+            found = list(values)
+            for node, operands, attrs in rows:
+                given = [found[i] for i in operands]
+                made = RULES[node.op](*given, **attrs)
+                self.watch(node, given, made, self.places)
+                found.append(made)
+            return tuple([found[i] for i in results])
+
+        run.types = [root.type for root in graph.roots]  # type: ignore[attr-defined]
+        return run
+
+    def _body(self, owner: Node, name: str) -> Any:
+        inner = self.program(owner.attr(name))
+
+        def run(*values: Any) -> tuple[Any, ...]:
+            before = self.places
+            self.places = (*before, Place(owner, name, int(values[0]) if owner.op is o.scan else None))
+            try:
+                return inner(*values)
+            finally:
+                self.places = before
+
+        run.types = inner.types  # type: ignore[attr-defined]
+        return run

@@ -11,7 +11,6 @@ from kgraph.errors import DTypeError
 from kgraph.ir.node import Node
 from kgraph.ir.op import Op
 from kgraph.ir.types import TensorType, broadcast_shapes, numpy_dtype
-from kgraph.quiet import quietly
 
 # ---------------------------------------------------------------------------------------------------- type rules
 
@@ -177,16 +176,20 @@ cos: Op = Op("cos", float_like, numpy=np.cos, vjp=lambda g, out, x: (-g * o.sin(
 tanh: Op = Op("tanh", float_like, numpy=np.tanh, vjp=lambda g, out, x: (g * (1.0 - out * out),), doc="Hyperbolic tangent.")
 
 
-@quietly
+_ONE = {np.dtype(name): np.ones((), name) for name in ("float32", "float64")}
+
+
 def _sigmoid(x: Any) -> Any:
-    out = np.exp(-x)
-    one = out.dtype.type(1)  # NumPy 1 takes a float32 scalar plus a Python number to float64
-    finite = out.max(initial=0) < np.inf
-    out += one
-    out = np.divide(one, out, out=out if out.ndim else None)
-    # Where exp(-x) overflows, 1 / (1 + exp(-x)) is exp(x), to the last digit, and not 0. That is looked at once, and not chosen
-    # element by element: it takes longer than all the rest.
-    return out if finite else np.where(np.exp(-x) == np.inf, np.exp(x), out)
+    one = _ONE.get(x.dtype)
+    if one is None:  # float16, whose exp(-x) overflows where the result is still a number
+        return _sigmoid(x.astype(np.float32)).astype(x.dtype)
+    # Where exp(-x) overflows, the result would be less than the smallest normal number: engines give 0 there, and so does this.
+    if not x.ndim:
+        return one / (one + np.exp(-x))
+    out = np.negative(x)
+    np.exp(out, out)
+    np.add(out, one, out)
+    return np.divide(one, out, out)
 
 
 def _expand_sigmoid(x: Node) -> Node:

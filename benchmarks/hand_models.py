@@ -84,6 +84,7 @@ class Theano:
         from theano.tensor.signal.pool import pool_2d
 
         self.theano, self.T, self._pool = theano, T, pool_2d
+        theano.config.floatX = "float32"  # of numbers and means; kgraph gives each of its nodes the dtype that it has
         self.exp, self.log, self.sqrt, self.tanh, self.maximum, self.dot = T.exp, T.log, T.sqrt, T.tanh, T.maximum, T.dot
         self.pow, self.batch_dot, self.gradients = T.pow, T.batched_dot, theano.grad
 

@@ -113,8 +113,13 @@ def _power(x: Any, y: Any) -> Any:
 def _power_vjp(g: Node, out: Node, x: Node, y: Node) -> tuple[Node, ...]:
     zero, one = o.scalar(0.0, x.dtype), o.scalar(1.0, x.dtype)
     # 0 ** (y - 1) and log(0) are not finite where the gradient is: at y == 0, and at x == 0 in a positive power.
-    flat = o.equal(y, o.broadcast_like(zero, y))
-    gx = o.where(flat, zero, g * y * o.power(x, o.where(flat, one, y - 1.0)))
+    if y.op is o.constant and not y.ndim:  # the common case, of which engines are given no more than a user would write
+        exponent = float(y.attr("value").array)
+        below = x if exponent == 2 else o.power(x, o.scalar(exponent - 1, x.dtype))
+        gx = g * y * below if exponent else o.broadcast_like(zero, g)
+    else:
+        flat = o.equal(y, o.broadcast_like(zero, y))
+        gx = o.where(flat, zero, g * y * o.power(x, o.where(flat, one, y - 1.0)))
     at_zero = o.equal(x, o.broadcast_like(zero, x))
     gy = g * out * o.log(o.where(at_zero, one, x))
     return unbroadcast(gx, x), unbroadcast(o.where(at_zero, zero, gy), y)

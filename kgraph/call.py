@@ -22,7 +22,7 @@ from kgraph.ir.stream import Stream
 from kgraph.ir.traverse import toposort
 from kgraph.ir.types import Shape, numpy_dtype, same_size, show_shape
 from kgraph.lower.engine import Engine
-from kgraph.lower.variable import Variable, value_for
+from kgraph.lower.variable import Variable, locks_of, value_for
 from kgraph.quiet import quietly
 
 #: Sets of sizes remembered as checked.
@@ -163,7 +163,7 @@ class Caller:
         space: dict[str, Any] = {"ndarray": np.ndarray, "admit": feeds.admit, "seen": feeds.seen, "program": run}
         space.update({f"d{i}": dtype for i, dtype in enumerate(feeds.dtypes)})
         for variable, i in number.items():
-            space[f"s{i}"], space[f"l{i}"] = variable, variable.lock
+            space[f"s{i}"] = variable
             if not engine.on_host:
                 space[f"c{i}"] = variable.copy_in(engine)
         passed = []
@@ -185,12 +185,14 @@ class Caller:
                 loose.append((i, number[variable]))
                 space[f"u{i}"] = node
         kind = "stateful" if engine.stateful else "host" if engine.on_host else "device"
+        locks = locks_of(self.variables)
+        space.update({f"l{i}": lock for i, lock in enumerate(locks[:MOST_LOCKS])})
         text = _call_text(
             kind, len(feeds.nodes), tuple(passed), tuple(number[v] for v in (self.variables if engine.stateful else self.read)),
-            tuple(number[v] for v, _ in self.written), tuple(loose), self.outputs, len(self.variables),
+            tuple(number[v] for v, _ in self.written), tuple(loose), self.outputs, len(locks),
         )  # fmt: skip
         space.update(
-            value_for=value_for, holding=holding, locks=[v.lock for v in self.variables], to_host=engine.to_host,
+            value_for=value_for, holding=holding, locks=locks, to_host=engine.to_host,
             engine=engine, generation=getattr(program, "generation", engine.generation), rebind=rebind,
         )  # fmt: skip
         exec(_compiled(text), space)  # the text is made of numbers alone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import Any
 
 import numpy as np
 
@@ -69,3 +70,34 @@ def test_two_threads_that_train_leave_what_some_serial_order_leaves() -> None:
     assert K.get_value(v) == 6000
     assert K.get_value(n) == 4000
     assert torn == []
+
+
+def test_functions_whose_variables_share_locks_wait_for_each_other_and_not_for_ever() -> None:
+    made = [K.variable(0.0) for _ in range(3 * 4096)]  # kgraph.lower.variable: those 4,096 apart share a lock
+    numbered = {v.node.attr("uid").number: v for v in made}
+    first = min(numbered)
+    a, b, c, d = [numbered[first + n] for n in (0, 1, 4096 + 1, 8192)]
+    locks = [v.node.attr("uid").lock for v in (a, b, c, d)]
+    assert locks[0] is locks[3]
+    assert locks[1] is locks[2]
+    assert locks[0] is not locks[1]
+    functions = [K.function([], [], [(x, x + y + 1.0), (y, y + 1.0)]) for x, y in ((a, b), (c, d))]
+    start = Barrier(2)
+
+    def work(f: Any) -> None:
+        start.wait()
+        for _ in range(2000):
+            f([])
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, functions))
+    assert K.batch_get_value([b, d]) == [2000, 2000]
+
+
+def test_a_function_over_more_variables_than_python_has_frames() -> None:
+    variables = [K.variable(float(i)) for i in range(20_000)]
+    f = K.function([], [variables[-1]], [(v, v + 1.0) for v in variables])
+    assert f([]) == [19_999]
+    assert K.batch_get_value(variables) == [i + 1 for i in range(20_000)]
+    K.batch_set_value([(v, 0.0) for v in variables])
+    assert K.batch_get_value(variables) == [0] * 20_000

@@ -18,7 +18,7 @@ from kgraph.ir.operators import Operators
 from kgraph.ir.promote import combine
 from kgraph.ir.tensor import Tensor
 from kgraph.ir.types import TensorType, numpy_dtype, show_shape
-from kgraph.lower.variable import Variable
+from kgraph.lower.variable import Variable, locks_of
 
 Update = tuple[Tensor, Any]
 
@@ -161,8 +161,7 @@ def batch_get_value(xs: Iterable[Any]) -> list[np.ndarray[Any, Any]]:
     from kgraph.call import holding
 
     storages = [_storage(x) for x in xs]
-    locks = [storage.lock for storage in sorted(set(storages), key=lambda s: s.number)]
-    values = holding(locks, lambda: [storage.get() for storage in storages])
+    values = holding(locks_of(storages), lambda: [storage.get() for storage in storages])
     return [value.copy() for value in values]
 
 
@@ -178,15 +177,24 @@ def set_value(x: Any, value: Any) -> None:
 
 
 def batch_set_value(tuples: Iterable[tuple[Any, Any]]) -> None:
-    """Give several variables values: pairs (variable, value). If one does not fit, none is set."""
+    """Give several variables values: pairs (variable, value). If one does not fit, none is set.
+
+    No other thread's update falls between them.
+    """
+    from kgraph.call import holding
+
     arrays = []
     for position, pair in enumerate(tuples):
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
             raise refuse(ArgumentError, f"item {position} is {show(pair)}, not a pair (variable, value)")
         x, value = pair
         arrays.append((storage := _storage(x), _as_array(value, storage.type.dtype, x)))
-    for storage, array in arrays:
-        storage.set(array)
+
+    def write() -> None:
+        for storage, array in arrays:
+            storage.set(array)
+
+    holding(locks_of(storage for storage, _ in arrays), write)
 
 
 def _storage(x: Any) -> Variable:

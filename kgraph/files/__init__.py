@@ -142,7 +142,7 @@ def _kind(x: Any) -> tuple[str, Graph, Any]:
 def _values(holders: Sequence[Variable | Constant]) -> list[np.ndarray[Any, Any]]:
     """The values of variables, all of one moment, and of constants."""
     from kgraph.call import holding
-    from kgraph.lower.variable import Variable
+    from kgraph.lower.variable import Variable, locks_of
 
     variables = [holder for holder in holders if isinstance(holder, Variable)]
 
@@ -154,8 +154,7 @@ def _values(holders: Sequence[Variable | Constant]) -> list[np.ndarray[Any, Any]
         values = read()
         if [variable.version for variable in variables] == before:
             return values
-    locks = [variable.lock for variable in sorted(variables, key=lambda variable: variable.number)]
-    return holding(locks, read)
+    return holding(locks_of(variables), read)
 
 
 # ---------------------------------------------------------------------------------------------------- errors

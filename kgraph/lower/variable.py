@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,11 @@ from kgraph.ir.types import TensorType, numpy_dtype, show_shape
 
 if TYPE_CHECKING:
     from kgraph.lower.engine import Engine
+
+#: More variables than these share locks: a call takes each lock in a statement of its own, and the stack of Python has an end.
+_MOST_LOCKS = 4096
+
+_locks: dict[int, threading.RLock] = {}
 
 
 class Copy:
@@ -34,7 +40,7 @@ class Variable(Identity):
 
     Attributes:
       type: static.
-      lock: held for a write, and for the reads of a call that has to see several variables of one moment.
+      lock: held for a write, and for the reads of a call that has to see several variables of one moment (`locks_of`).
       host: the value as a NumPy array that nobody writes to, or None while only an engine has it.
       version: counts the writes.
       newest: the copy that has the value while host is None.
@@ -45,7 +51,8 @@ class Variable(Identity):
     def __init__(self, name: str | None, type: TensorType, value: np.ndarray[Any, Any]):
         super().__init__(name)
         self.type = type
-        self.lock = threading.RLock()
+        number = self.number % _MOST_LOCKS
+        self.lock = _locks.get(number) or _locks.setdefault(number, threading.RLock())
         self.host: np.ndarray[Any, Any] | None = value
         self.version = 0
         self.newest: Copy | None = None
@@ -90,6 +97,12 @@ class Variable(Identity):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Variable, (self.name, self.type, self.get())
+
+
+def locks_of(variables: Iterable[Variable]) -> list[threading.RLock]:
+    """The locks of some variables, each once, in the one order in which several are taken."""
+    found = {variable.number % _MOST_LOCKS: variable.lock for variable in variables}
+    return [found[number] for number in sorted(found)]
 
 
 def value_for(variable: Variable, value: Any, node: Node) -> np.ndarray[Any, Any]:

@@ -105,7 +105,7 @@ def lstm(by: Any = K, batch: int = 32, steps: int = 10, features: int = 64, unit
     """An LSTM, unrolled, of four gates with weights of their own."""
     weights, inputs = Weights(by), _inputs(by, steps, features)
     gates = [(weights(features, units), weights(units, units), weights(units)) for _ in range(4)]
-    h = c = inputs[0][:, 0, :1] * np.zeros((1, units), "float32")
+    h = c = by.sum(inputs[0][:, 0], axis=1, keepdims=True) * np.zeros((1, units), "float32")  # as many rows as there are samples
     for t in range(steps):
         forget, write, read, new = (by.dot(inputs[0][:, t], w) + by.dot(h, u) + b for w, u, b in gates)
         c = _sigmoid(by, forget) * c + _sigmoid(by, write) * by.tanh(new)
@@ -123,7 +123,7 @@ def transformer(by: Any = K, batch: int = 16, steps: int = 32, width: int = 64, 
     x = inputs[0]
     y = _normalised(by, x) * weights(width) + weights(width)
     query, key, value = (_by_head(by, by.dot(y, weights(width, width)), steps, heads, width // heads) for _ in range(3))
-    scores = by.batch_dot(query, by.permute_dimensions(key, (0, 2, 1))) / np.sqrt(width / heads)
+    scores = by.batch_dot(query, by.permute_dimensions(key, (0, 2, 1))) / float(np.sqrt(width / heads))
     mixed = by.reshape(by.batch_dot(softmax(by, scores), value), (-1, heads, steps, width // heads))
     mixed = by.reshape(by.permute_dimensions(mixed, (0, 2, 1, 3)), (-1, steps, width))
     x = x + by.dot(mixed, weights(width, width))

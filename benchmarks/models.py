@@ -105,7 +105,7 @@ def lstm(by: Any = K, batch: int = 32, steps: int = 10, features: int = 64, unit
     """An LSTM, unrolled, of four gates with weights of their own."""
     weights, inputs = Weights(by), _inputs(by, steps, features)
     gates = [(weights(features, units), weights(units, units), weights(units)) for _ in range(4)]
-    h = c = by.sum(inputs[0][:, 0], axis=1, keepdims=True) * np.zeros((1, units), "float32")  # as many rows as there are samples
+    h = c = by.sum(inputs[0][:, 0], axis=1, keepdims=True) * np.zeros((1, units), "float32")  # a row for each sample
     for t in range(steps):
         forget, write, read, new = (by.dot(inputs[0][:, t], w) + by.dot(h, u) + b for w, u, b in gates)
         c = _sigmoid(by, forget) * c + _sigmoid(by, write) * by.tanh(new)

@@ -41,6 +41,10 @@ def logsumexp(x: Array) -> Array:
     return (np.log(np.exp(x - top).sum(-1, keepdims=True)) + top)[..., 0]
 
 
+def size(x: Array) -> Array:
+    return np.sqrt((x**2).sum(-1, keepdims=True))  # float64 holds the squares of what float32 holds
+
+
 def log_softmax_back(x: Array, g: Array) -> Array:
     return g - softmax(x) * g.sum(-1, keepdims=True)
 
@@ -131,6 +135,13 @@ FORMS: dict[str, Form] = {
     "log(1 - x)": Form(lambda x: K.log(1.0 - x), lambda x: np.log1p(-x), lambda x, g: -g / (1.0 - x), np.minimum(TINY, 0.5)),
     "sqrt(x * x)": Form(lambda x: K.sqrt(x * x), np.abs, lambda x, g: g * np.sign(x), HUGE),
     "sqrt(square(x))": Form(lambda x: K.sqrt(K.square(x)), np.abs, lambda x, g: g * np.sign(x), HUGE),
+    "sqrt(sum(square(x)))": Form(
+        lambda x: K.sqrt(K.sum(K.square(x), axis=-1)), lambda x: size(x)[..., 0], lambda x, g: g[..., None] * x / size(x), HUGE
+    ),
+    "x / sqrt(sum(square(x)))": Form(
+        lambda x: x / K.sqrt(K.sum(K.square(x), axis=-1, keepdims=True)), lambda x: x / size(x),
+        lambda x, g: (g - x / size(x) * (g * x / size(x)).sum(-1, keepdims=True)) / size(x), HUGE,
+    ),
     "-sum(t * log(softmax))": Form(
         lambda x: -K.sum(target_of(x) * K.log(K.softmax(x)), axis=-1),
         lambda x: -(TARGET * log_softmax(x)).sum(-1),

@@ -98,6 +98,20 @@ def under_root(v: Leaves, square: Node) -> Node:
     return o.where(o.greater_equal(square, zero), v.g / o.sqrt(square), zero)
 
 
+def norm(x: Node, square: Node, keepdims: bool) -> Node:
+    """sqrt(sum(x * x)), right whatever overflows"""
+    facts = np.finfo(x.dtype)
+    total, top = add_up(square, keepdims=keepdims), o.max(o.absolute(x), axis=(1,), keepdims=True)
+    is_number = o.logical_and(o.greater(top, number(0.0, x)), o.less(top, number(np.inf, x)))
+    shares = x / o.where(is_number, top, one(x))
+    scaled = o.sqrt(o.maximum(add_up(o.square(shares), keepdims=keepdims), number(facts.tiny, x)))
+    safe = o.logical_and(o.greater_equal(total, number(facts.tiny / facts.eps, x)), o.less(total, number(np.inf, x)))
+    return o.switch(
+        o.all(safe, axis=tuple(range(safe.ndim)), keepdims=False), o.sqrt(o.maximum(total, number(facts.tiny, x))),
+        (top if keepdims else o.squeeze(top, axis=1)) * scaled,
+    )  # fmt: skip
+
+
 def bit(v: Leaves) -> Node:
     """log(p), of a probability that is clipped"""
     return o.log(held(o.sigmoid(v.x), 2**-10, 1 - 2**-10))
@@ -212,6 +226,8 @@ OTHER_ROWS = [
     Row("root_of_square", lambda v: o.sqrt(v.x**2.0), lambda v: o.absolute(v.x)),
     Row("gradient_of_root", lambda v: under_root(v, v.x * v.x) * v.x, lambda v: v.g * o.sign(v.x)),
     Row("gradient_of_root", lambda v: under_root(v, o.square(v.x)) * (2.0 * v.x), lambda v: v.g * o.sign(v.x) * 2.0),
+    Row("norm", lambda v: o.sqrt(add_up(v.x * v.x)), lambda v: norm(v.x, v.x * v.x, False)),
+    Row("norm", lambda v: o.sqrt(o.maximum(add_up(o.square(v.r), keepdims=True), number(0.0, v.r))), lambda v: norm(v.r, o.square(v.r), True)),
     Row("variance", lambda v: mean_along(v.x * v.x) - o.square(mean_along(v.x)), lambda v: mean_along(o.square(v.x - o.expand_dims(mean_along(v.x), axis=1)))),
     Row("variance", lambda v: mean_along(o.square(v.x), True) - mean_along(v.x, True) ** 2.0, lambda v: mean_along(o.square(v.x - mean_along(v.x, True)), True)),
     Row("rescaled", lambda v: soft(v.x) / add_up(soft(v.x), keepdims=True), lambda v: soft(v.x)),
@@ -281,6 +297,7 @@ NOT: list[tuple[str, Any, str]] = [
     ("cancel", lambda v: v.g / o.exp(v.x) * o.exp(v.x), "nothing is divided by a factor"),  # a NaN would be lost
     ("cancel", lambda v: soft(v.x) * (v.g / add_up(soft(v.x), 1, True)), "nothing is divided by a factor"),
     ("cancel_below", lambda v: v.g * soft(v.y) / soft(v.x), "does not have the factor"),
+    ("norm", lambda v: o.sqrt(add_up(v.r * v.r, axis=0)), "may be empty"),
     ("variance", lambda v: add_up(v.x * v.x) / number(2.0, v.x) - o.square(add_up(v.x) / number(2.0, v.x)), "not the number of elements"),
     ("rescaled", lambda v: soft(v.x) / add_up(soft(v.x), 0, True), "other axes"),
     ("of_classes", lambda v: add_up(v.t * o.log(held(soft(v.x), 1e-3, 0.5))), "not as far from 0 and 1"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 import kgraph.ir.ops as o
 from kgraph.ir.node import Node
 from kgraph.ir.passes.stabilise.rules import fitted, product, stabilise
-from kgraph.ir.pattern import Pattern, alone, attr, number_of, p, var, whole
+from kgraph.ir.pattern import Pattern, alone, attr, named, number_of, p, var, whole
 from kgraph.ir.types import product as product_of
 
 X, Z = var("x"), var("z")
@@ -60,6 +62,38 @@ def _is_always(condition: Node, x: Node) -> bool:
     if square.op is o.square or (square.op is o.power and number_of(square.inputs[1]) == 2):
         return square.inputs[0] is x
     return square.op is o.multiply and square.inputs == (x, x)
+
+
+_SUMS = [p.sum(square, axis=AXIS, keepdims=KEEPDIMS) for square in SQUARES]
+
+
+@stabilise.rule(
+    *[p.sqrt(named("total", each)) for each in _SUMS], *[p.sqrt(p.maximum(named("total", each), 0.0)) for each in _SUMS],
+    claim="rounding",
+)
+def norm(x: Node, total: Node, axis: tuple[int, ...], keepdims: bool, out: Node) -> Node | str:
+    """sqrt(sum(x * x)) -> m * sqrt(sum((x / m) ** 2)), m = max(|x|), where the sum overflows or has lost digits; else as it is
+
+    Source: J. L. Blue, A portable Fortran program to find the Euclidean norm of a vector, 1978. Which of the two is decided
+    once for all elements, when the program runs: a look at the sums, and no more where they are as sums mostly are.
+    """
+    if not axis or not all(x.type.shape[a] for a in axis):
+        return "an axis of the sum may be empty"
+    facts = np.finfo(x.dtype)
+    zero, one, infinity = (o.scalar(number, x.dtype) for number in (0.0, 1.0, float("inf")))
+    least = o.scalar(float(facts.tiny / facts.eps), x.dtype)
+    safe = o.logical_and(o.greater_equal(total, least), o.less(total, infinity))
+    # Under a root with another bound than 0 the rule does not find its own work again. Sums that are safe are above the bound,
+    # as are those of scaled numbers: one of these is 1 or -1, but where all are 0.
+    floor = o.scalar(float(facts.tiny), x.dtype)
+    size = o.max(o.absolute(x), axis=axis, keepdims=True)
+    scale = o.where(o.logical_and(o.greater(size, zero), o.less(size, infinity)), size, one)
+    scaled = o.sqrt(o.maximum(o.sum(o.square(x / scale), axis=axis, keepdims=keepdims), floor))
+    if not keepdims:
+        for a in reversed(axis):
+            size = o.squeeze(size, axis=a)
+    is_safe = o.all(safe, axis=tuple(range(safe.ndim)), keepdims=False)
+    return fitted(o.switch(is_safe, o.sqrt(o.maximum(total, floor)), size * scaled), out)
 
 
 # The mean over n elements as it is built: the sum divided by a number, or times one.

@@ -255,7 +255,9 @@ class _Level:
     """The sweep over one graph, or one body.
 
     Attributes:
-      uses: of the nodes of the graph as given, and of those that came in their place.
+      known: the nodes of the graph as given, and those that came in their place.
+      uses: of each node, in the graph as it is now: partly rewritten.
+      instead: node that is replaced -> what came in its place.
       final: node -> its normal form.
       became: node that waits for the normal form of what came in its place -> that, and by which rule (None if its operands
         have changed).
@@ -264,6 +266,8 @@ class _Level:
 
     def __init__(self, sweep: _Sweep, uses: dict[Node, int]):
         self.sweep, self.uses = sweep, uses
+        self.known = set(uses)
+        self.instead: dict[Node, Node] = {}
         self.final: dict[Node, Node] = {}
         self.became: dict[Node, tuple[Node, Rule | None]] = {}
         self.row: dict[Node, int] = {}
@@ -286,7 +290,7 @@ class _Level:
                 for i in waits:
                     if i in became:
                         raise self._circle(i, stack, "gives a result that holds what it stands for")
-                    if number is not None and i not in self.uses:
+                    if number is not None and i not in self.known:
                         row.setdefault(i, number)
                 stack += reversed(waits)
                 continue
@@ -299,7 +303,8 @@ class _Level:
                 if rule is None:  # its operands became what something else waits for: that one's rule made these operands
                     raise self._circle(after, stack, "undoes others")
                 raise _Circle(rule, f"undoes others: it gives back {after.op.name} at {after.origin}")
-            self.uses.setdefault(after, self.uses.get(node, 1))
+            self.known.add(after)
+            self._count(node, after)
             if steps is not None:
                 steps[node] = after
             became[node] = (after, rule)
@@ -310,6 +315,47 @@ class _Level:
             if after not in final:
                 stack.append(after)
         return [final[root] for root in roots]
+
+    def _count(self, node: Node, after: Node) -> None:
+        """The uses after a node was replaced: what used it uses the other now, and what only it used is used no more."""
+        uses, after = self.uses, self._now(after)
+        count = uses.get(node, 0)
+        if count:  # else the node itself is no part of the graph any more
+            self._hold(after)
+            uses[after] = uses.get(after, 0) + count
+        self.instead[node] = after
+        if count:
+            uses[node] = 0
+            pending = [node]
+            while pending:
+                for i in pending.pop().inputs:
+                    i = self._now(i)
+                    uses[i] -= 1
+                    if not uses[i]:
+                        pending.append(i)
+
+    def _hold(self, node: Node) -> None:
+        """Count what a node uses, if it is no part of the graph yet."""
+        uses = self.uses
+        pending = [] if uses.get(node) else [node]
+        while pending:
+            for i in pending.pop().inputs:
+                i = self._now(i)
+                count = uses.get(i, 0)
+                uses[i] = count + 1
+                if not count:
+                    pending.append(i)
+
+    def _now(self, node: Node) -> Node:
+        """What is in the place of a node now."""
+        instead = self.instead
+        way = []
+        while (after := instead.get(node)) is not None:
+            way.append(node)
+            node = after
+        for before in way[:-1]:
+            instead[before] = node
+        return node
 
     def _circle(self, node: Node, stack: Sequence[Node], why: str) -> _Circle:
         """The rule that has to go: the last one that was applied on the way from a node back to itself."""

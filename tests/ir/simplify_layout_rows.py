@@ -222,3 +222,67 @@ each("sum_of_multiple_of_integers", lambda x: total(x_times(x, 3), 0), lambda x:
 
 def x_times(x: Node, n: float) -> Node:
     return o.multiply(x, o.scalar(n, x.dtype))
+
+# ---------------------------------------------------------------------------------------------------- axes in another order
+
+LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)  # channels go there
+IMAGES, OTHERS = (2, 4, 5, 3), (None, 4, 5, 3)
+
+
+def turned(x: Node, *perm: int) -> Node:
+    return o.transpose(x, perm=perm or FIRST)
+
+
+each("transposed_later", lambda x: o.relu(turned(x)), lambda x: turned(o.relu(x)), OTHERS)
+each("transposed_later", lambda x: o.cast(turned(x), dtype="bool"), lambda x: turned(o.cast(x, dtype="bool")), IMAGES, kinds="fib")
+each("transposed_later", lambda x, y: turned(x) + turned(y), lambda x, y: turned(x + y), IMAGES, IMAGES, kinds="fi")
+each("transposed_later", lambda x, y: turned(x) - turned(y), lambda x, y: turned(x - y), OTHERS, OTHERS)
+each("transposed_later", lambda x, y: turned(x) * y, lambda x, y: turned(x * o.reshape(y, shape=(3,))), OTHERS, (3, 1, 1), kinds="fi")
+each("transposed_later", lambda x, y: y / turned(x), lambda x, y: turned(o.reshape(y, shape=(3,)) / x), IMAGES, (1, 3, 1, 1))
+each("transposed_later", lambda x, y: turned(x) - y, lambda x, y: turned(x - o.reshape(y, shape=(4, 1, 1))), IMAGES, (4, 1))
+each("transposed_later", lambda x, y: turned(x) - y, lambda x, y: turned(x - o.reshape(y, shape=(5, 1))), IMAGES, (5,))
+each("transposed_later", lambda x, y: turned(x) - y, lambda x, y: turned(x - y), IMAGES, (2, 1, 1, 1))
+each("transposed_later", lambda x, y: o.greater(turned(x), y), lambda x, y: turned(o.greater(x, y)), IMAGES, (1, 1), kinds="fi")
+each(
+    "transposed_later", lambda x, y: o.where(o.greater(turned(x), y), turned(x), y),
+    lambda x, y: turned(o.where(o.greater(x, y), x, y)), IMAGES, (),
+)  # fmt: skip
+each("transposed_later", lambda x, y: turned(x) + turned(y, *LAST), "in another order", (2, 3, 3, 3), (2, 3, 3, 3))
+each("transposed_later", lambda x, y: turned(x) + y, "in another order", IMAGES, (2, 3, 4, 5))
+each("transposed_later", lambda x, y: turned(x) + y, lambda x, y: turned(x + turned(y, *LAST)), OTHERS, (None, 1, 1, 1))
+each(
+    "transposed_later", lambda x, y: turned(x) + y, lambda x, y: turned(x + turned(o.expand_dims(y, axis=0), *LAST)), OTHERS, (3, 4, 1),
+)  # fmt: skip
+each("transposed_later", lambda x, y: turned(x, 1, 0) + y, "in another order", (4, 5), (2, 5, 4))
+each("reduced_before", lambda x: total(turned(x), 1, op=o.max), lambda x: total(x, 3, op=o.max), IMAGES)
+each("reduced_before", lambda x: total(turned(x), 0, 2, op=o.min), lambda x: turned(total(x, 0, 1, op=o.min), 1, 0), OTHERS)
+each("reduced_before", lambda x: total(turned(x), 2, op=o.any, keepdims=True), lambda x: turned(total(x, 1, op=o.any, keepdims=True)), IMAGES, kinds="b")
+each("reduced_before", lambda x: total(turned(x), 0, 2, 3), lambda x: total(x, 0, 1, 2), IMAGES, kinds="i")
+each("sum_before", lambda x: total(turned(x), 0, 2, 3), lambda x: total(x, 0, 1, 2), OTHERS, sums=True)
+each("sum_before", lambda x: total(turned(x), 2, 3), lambda x: total(x, 1, 2), IMAGES, sums=True)
+each("sum_before", lambda x: total(turned(x), 1, keepdims=True), lambda x: turned(total(x, 3, keepdims=True)), IMAGES, sums=True)
+each(
+    "joined_before", lambda x, y: o.concatenate(turned(x), turned(y), axis=1),
+    lambda x, y: turned(o.concatenate(x, y, axis=3)), IMAGES, (2, 4, 5, 2), kinds="fib",
+)  # fmt: skip
+each("joined_before", lambda x, y: o.concatenate(turned(x), y, axis=1), "in one other order", IMAGES, (2, 3, 4, 5))
+PADDING = ((0, 0), (1, 2), (0, 3), (4, 0))
+each("padded_before", lambda x: o.pad(turned(x), padding=PADDING), lambda x: turned(o.pad(x, padding=((0, 0), (0, 3), (4, 0), (1, 2)))), IMAGES, kinds="fi")
+each(
+    "taken_before", lambda x: o.index(turned(x), form="ssss", numbers=(*FULL, 1, 3, 1, 0, 4, 2, -1, -9, -2)),
+    lambda x: turned(o.index(x, form="ssss", numbers=(*FULL, 0, 4, 2, -1, -9, -2, 1, 3, 1))), OTHERS, kinds="fib",
+)  # fmt: skip
+each(
+    "taken_before", lambda x: o.index(turned(x), form="ss", numbers=(*FULL, 1, 3, 1)),
+    lambda x: turned(o.index(x, form="ssss", numbers=(*FULL * 3, 1, 3, 1))), IMAGES,
+)  # fmt: skip
+each("taken_before", lambda x: o.index(turned(x), form="i", numbers=(1,)), "an axis comes or goes", IMAGES)
+each(
+    "put_before", lambda x, y: o.scatter_index(turned(x), turned(y), form="ss", numbers=(*FULL, 1, 3, 1)),
+    lambda x, y: turned(o.scatter_index(x, y, form="ssss", numbers=(*FULL * 3, 1, 3, 1))), (2, 4, 5, 2), IMAGES, kinds="fi",
+)  # fmt: skip
+each(
+    "put_before", lambda x, y: o.scatter_index(turned(x), turned(y), form="in", numbers=(1,)), "an axis comes or goes",
+    (1, 4, 5, 3), IMAGES,
+)  # fmt: skip
+each("size_before", lambda x: o.size(turned(x), axes=(0, 2)), lambda x: o.size(x, axes=(0, 1)), (None, None, 5, 3), kinds="fib")

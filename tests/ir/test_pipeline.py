@@ -100,6 +100,24 @@ def test_what_no_result_needs_is_not_there() -> None:
     assert not any(node.op is o.exp for node in toposort(branch.optimized().roots))
 
 
+def test_axes_change_places_at_the_ends_of_a_program_with_channels_first() -> None:
+    x, w, v = K.placeholder((None, 3, 9, 9)), K.variable(np.ones((4, 3, 3, 3))), K.variable(np.ones((4, 4, 3, 3)))
+    gamma = K.variable(np.ones((1, 4, 1, 1)))
+    y = K.relu(K.conv2d(x, w, border_mode="same", dim_ordering="th") * gamma + K.reshape(K.variable(np.ones(4)), (1, 4, 1, 1)))
+    y = y - K.mean(y, axis=(0, 2, 3), keepdims=True)
+    y = K.concatenate([y, K.tanh(y)[:, 1:3]], axis=1)[:, :4]
+    y = K.conv2d(K.spatial_2d_padding(y, dim_ordering="th"), v, dim_ordering="th")
+    y = K.pool2d(y, (2, 2), strides=(2, 2), dim_ordering="th")
+    loss = K.sum(K.square(K.mean(K.maximum(y, 0.5), axis=(2, 3))))
+    f = K.function([x], [loss, *K.gradients(loss, [w, v, gamma])])
+    turned = [node for node in toposort(f.optimized().roots) if node.op is o.transpose]
+    ends = {x.node, w.node, v.node}
+    gradients = {i.op for i in turned if i.inputs[0] not in ends for i in i.inputs}
+    # One is of what the mean over the image gives, which is small.
+    assert len(turned) == 3 + 2 + 1
+    assert gradients == {o.conv_kernel_grad, o.expand_dims}
+
+
 def test_draws_prints_and_updates_never_merge(capfd: pytest.CaptureFixture[str]) -> None:
     x, v, w = K.placeholder((3,)), K.variable(0.0), K.variable(0.0)
     draws = [K.random_normal((3,), seed=1), K.random_normal((3,), seed=1)]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
 
 import kgraph.ir.ops as o
 from kgraph import backend as K
@@ -22,6 +23,7 @@ from kgraph.ir.record import Record
 from kgraph.ir.rewrite import MOST_IN_A_ROW, Rules
 from kgraph.ir.traverse import toposort
 from kgraph.ir.types import TensorType
+from tests.ir.strategies import Sample, graphs, quick
 
 X, Y, Z = var("x"), var("y"), var("z")
 
@@ -362,3 +364,36 @@ def test_neighbours_share_a_sweep(mine: Rules) -> None:
     assert {(r.by, r.rule) for r in record} == {("mine", "back"), ("fold", "constant")} or {r.by for r in record} == {"mine", "fold"}
     assert found.op is o.add
     assert a in found.inputs
+
+
+# ---------------------------------------------------------------------------------------------------- uses
+
+
+@quick
+@given(graphs())
+def test_uses_are_counted_while_the_graph_changes(sample: Sample) -> None:
+    roots = sample.graph.roots
+    level = rewrite._Level(rewrite._Sweep(list(chosen().rules()), Record(), None), rewrite._uses(toposort(roots), roots))
+    found = level.normal(roots)
+    wanted = rewrite._uses(toposort(found), found)
+    assert {node: level.uses[node] for node in wanted} == wanted
+    assert {node for node, count in level.uses.items() if count} == set(wanted)
+
+
+def test_what_is_used_once_in_the_graph_as_it_was_and_twice_as_it_is_stays_shared() -> None:
+    rules = Rules("test")
+
+    @rules.rule(p.exp(p.negative(X)))
+    def past(x: Node) -> Node:
+        """exp(-x) -> tanh(x)"""
+        return o.tanh(x)
+
+    @rules.rule(p.tanh(alone(p.sin(X))))
+    def alone_only(x: Node) -> Node:
+        """tanh(sin(x)) -> cos(x), if nothing else needs the sine"""
+        return o.cos(x)
+
+    middle = o.negative(o.sin(x))
+    found = rewrite.rewrite(Graph([], [o.exp(middle), o.sqrt(middle)]), rules, Record()).outputs
+    assert found == (o.tanh(o.sin(x)), o.sqrt(middle))
+    assert normal(o.exp(middle), rules) is o.cos(x)

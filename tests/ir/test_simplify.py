@@ -174,8 +174,8 @@ def test_the_set_comes_to_an_end_and_what_it_leaves_is_left(row: Row, dtype: str
 
 def test_no_more_is_computed_than_before() -> None:
     for row in ROWS:
-        if row.rule in ("power", "power_of_integer"):  # a power takes as long as many products
-            continue
+        if row.rule in ("power", "power_of_integer", "transposed_later"):
+            continue  # a power takes as long as many products; an operand that is written in another shape takes no time
         dtype = KINDS[row.kinds[0]][0]
         before, after = row.made(Leaves(dtype))
         if isinstance(after, Node) and all(node.type.is_static for node in toposort([before, after])):

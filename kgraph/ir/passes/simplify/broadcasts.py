@@ -19,7 +19,7 @@ rule = broadcasts.rule
 _INNER = (*STRETCHES, o.expand_dims, o.reshape)
 
 #: Ops of several operands that stretch them on their own.
-_STRETCHING = [op for op in o.OPS.values() if op.broadcasts and op not in STRETCHES]
+STRETCHING = [op for op in o.OPS.values() if op.broadcasts and op not in STRETCHES]
 
 
 @rule(whole(o.broadcast_to), whole(o.broadcast_like))
@@ -65,7 +65,7 @@ def shape_source(x: Node) -> Node:
 
 
 _ELEMENT_WISE: frozenset[Op] = frozenset((
-    *_STRETCHING, o.negative, o.absolute, o.sign, o.square, o.round, o.floor, o.exp, o.expm1, o.log, o.log1p, o.sqrt, o.sin,
+    *STRETCHING, o.negative, o.absolute, o.sign, o.square, o.round, o.floor, o.exp, o.expm1, o.log, o.log1p, o.sqrt, o.sin,
     o.cos, o.tanh, o.sigmoid, o.softplus, o.relu, o.logical_not, o.cast, o.softmax, o.log_softmax, o.flip, o.cumsum, o.cumprod,
 ))  # fmt: skip
 
@@ -83,7 +83,7 @@ def stretched_twice(out: Node) -> Node | str:
     return made if refines(made.type, out.type) else f"it would be {made.type}"
 
 
-@rule(*[p_ for op in _STRETCHING for p_ in [
+@rule(*[p_ for op in STRETCHING for p_ in [
     getattr(p, op.name)(*[whole(inner) if i == n else whole() for i in range(len(op.input_names))])
     for n in range(len(op.input_names)) for inner in _INNER]])  # fmt: skip
 def stretched_operand(out: Node) -> Node | str:
@@ -101,7 +101,7 @@ def stretched_operand(out: Node) -> Node | str:
     return "no other operand has the shape for sure"
 
 
-@rule(*[p_ for op in _STRETCHING for p_ in [
+@rule(*[p_ for op in STRETCHING for p_ in [
     getattr(p, op.name)(*[const("c") if i == n else whole() for i in range(len(op.input_names))])
     for n in range(len(op.input_names))]])  # fmt: skip
 def uniform_operand(c: Node, out: Node) -> Node | str:
@@ -149,7 +149,7 @@ def _later(out: Node) -> Node:
 
 
 #: Of powers of scalars Python's own have other roundings.
-_OF_TWO = [op for op in _STRETCHING if len(op.input_names) == 2 and op is not o.power and op is not o.sigmoid_crossentropy]
+_OF_TWO = [op for op in STRETCHING if len(op.input_names) == 2 and op is not o.power and op is not o.sigmoid_crossentropy]
 
 
 @rule(*[getattr(p, op.name)(*pair) for op in _OF_TWO for inner in STRETCHES

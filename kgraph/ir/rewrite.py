@@ -304,7 +304,7 @@ class _Level:
                     raise self._circle(after, stack, "undoes others")
                 raise _Circle(rule, f"undoes others: it gives back {after.op.name} at {after.origin}")
             self.known.add(after)
-            self._count(node, after)
+            self._count(node, after, rule is None)
             if steps is not None:
                 steps[node] = after
             became[node] = (after, rule)
@@ -316,10 +316,17 @@ class _Level:
                 stack.append(after)
         return [final[root] for root in roots]
 
-    def _count(self, node: Node, after: Node) -> None:
-        """The uses after a node was replaced: what used it uses the other now, and what only it used is used no more."""
-        uses, after = self.uses, self._now(after)
-        count = uses.get(node, 0)
+    def _count(self, node: Node, after: Node, alike: bool) -> None:
+        """The uses after a node was replaced: what used it uses the other now, and what only it used is used no more.
+
+        Args:
+          alike: it has only got the operands that came in the place of its own.
+        """
+        uses, count = self.uses, self.uses.get(node, 0)
+        if alike and after not in uses:
+            uses[after], uses[node], self.instead[node] = count, 0, after
+            return
+        after = self._now(after)
         if count:  # else the node itself is no part of the graph any more
             self._hold(after)
             uses[after] = uses.get(after, 0) + count

@@ -3,6 +3,7 @@
 __version__ = "0.1.0"
 
 from kgraph.check import check_rule
+from kgraph.compare import compare
 from kgraph.files import Limits, load, save
 from kgraph.ir.passes import add_pass, remove_pass
 from kgraph.networks import to_networkx
@@ -13,6 +14,7 @@ __all__ = [
     "Limits",
     "add_pass",
     "check_rule",
+    "compare",
     "explain",
     "load",
     "optimize",

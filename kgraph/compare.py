@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kgraph.arguments import as_graph, check_sources, cut
-from kgraph.bounds import beyond, distance, jittered, plain, units
+from kgraph.bounds import RUNS, beyond, distance, jittered, plain, units
 from kgraph.call import refused
 from kgraph.errors import EngineError
 from kgraph.explain import bisected
@@ -243,16 +243,10 @@ class _Case:
             self.plain = run_pipeline(self.graph, None, chosen(False))
             known = computed(self.plain, self.values)
         except Exception:
-            self._explain(function, graph)
+            _explain(function, getattr(self, "graph", graph), {**arrays, **getattr(self, "values", {})})
             raise
         self.wanted = [np.asarray(known[root]) for root in self.plain.roots]
         self._bounds: dict[int, list[Array]] = {}
-
-    def _explain(self, function: Function, graph: Graph) -> None:
-        """Raises what a call raises, if it does."""
-        state = (function._shown, function._names, False, function._made, "numpy", chosen(False), {})
-        twin = restored(Graph(graph.inputs, graph.roots), None, *state)
-        twin([*self.values.values()] if hasattr(self, "values") else [])
 
     def bounds(self, runs: int) -> list[Array]:
         """What the outputs may differ by."""
@@ -277,7 +271,7 @@ class _Case:
                 found.partings[engine.name] = parting
             return
         near = [not beyond(x, y, plain(y)).any() if x.shape == y.shape else False for x, y in zip(results, self.wanted, strict=True)]
-        bounds = [plain(y) for y in self.wanted] if all(near) else self.bounds(4)
+        bounds = [plain(y) for y in self.wanted] if all(near) else self.bounds(RUNS)
         inside = self._inside(results, bounds)
         if not all(near) and not (all(inside) and not self._blind(bounds)):
             parting = search.first(self.plain, self.values)
@@ -366,6 +360,13 @@ class _Case:
         graph = Graph(self.graph.inputs, [self.graph.outputs[i] for i in order] or self.graph.outputs)
         rewrite = found.rewrites.get(name)
         return Problem(graph, dict(self.values), self.engines[name], self.passes, self.made, rewrite, name in found.errors)
+
+
+def _explain(function: Function, graph: Graph, values: Mapping[Node, Any]) -> None:
+    """Raises what a call of the function would, with the node and its line; if none would raise, nothing."""
+    graph = Graph(graph.inputs, graph.roots)
+    twin = restored(graph, None, function._shown, function._names, False, function._made, "numpy", chosen(False), {})
+    twin([values[node] for node in graph.inputs])
 
 
 @quietly

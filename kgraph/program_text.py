@@ -153,8 +153,15 @@ class ProgramText:
         kind = "" if optimize else ", optimize=False"
         given, results = ", ".join(self.names[node] for node in self.inputs), ", ".join(self.outputs)
         ends = [f"values = [{fed}]"]
-        for name, options in (("numpy", ", optimize=False"), (engine, kind)):
-            ends.append(f"print({name!r}, *K.function([{given}], [{results}], engine={name!r}{options})(values))")
+        # What the ops mean is NumPy's table; its engine is no witness against itself.
+        reference = f"K.function([{given}], [{results}], engine='numpy', optimize=False)(values)"
+        if engine == "numpy" and not optimize:
+            self.imports |= {"from kgraph.lower.engine import evaluator", "from kgraph.lower.numpy import RULES"}
+            self.imports.add("from kgraph.ir.node import Graph")
+            nodes = [", ".join(f"{name}.node" for name in names.split(", ") if name) for names in (given, results)]
+            reference = f"evaluator(Graph([{nodes[0]}], [{nodes[1]}]), RULES)(*values)"
+        ends.append(f"print('reference', *{reference})")
+        ends.append(f"print({engine!r}, *K.function([{given}], [{results}], engine={engine!r}{kind})(values))")
         imports = sorted(self.imports, key=lambda line: (not line.startswith("import"), line))
         return "\n".join([*imports, "", *self.lines, *ends]) + "\n"
 

@@ -79,6 +79,7 @@ def smallest(problem: Problem) -> str | None:
         shrinker.cut_graph()
     shrinker.know_sizes()
     shrinker.drop_operands()
+    shrinker.thin_bodies()
     shrinker.shorten_axes()
     shrinker.simplify_values()
     shrinker.done()
@@ -212,6 +213,9 @@ class _Shrinker:
         for change in (sizes, None) if sizes else (None,):
 
             def remake(node: Node, inputs: tuple[Node, ...], change: Any = change) -> Node:
+                if change and node.op is o.constant and not node.ndim and node.dtype.startswith(("int", "uint")):
+                    value = node.attr("value").array.item()
+                    return o.scalar(change.get(value, value), node.dtype)  # the number of steps of a loop, say
                 attrs = tuple([(name, _resized(name, value, change)) for name, value in node.attrs]) if change else node.attrs
                 if attrs != node.attrs and not node.op.bodies:
                     return node.op.apply(inputs, attrs)
@@ -241,6 +245,24 @@ class _Shrinker:
             else:
                 return
             work = _work(self.best.graph)
+
+    def thin_bodies(self) -> None:
+        """Takes nodes out of the bodies of a loop or branch, passing on one of their operands."""
+        again = True
+        while again and self.left():
+            again = any(self.keeps(Graph((), [root]), self.best.values) for root in self._thinner())
+
+    def _thinner(self) -> Iterator[Node]:
+        (root,) = self.best.graph.roots[:1]
+        node = root.inputs[0] if root.op is o.item else root
+        for name in node.op.bodies:
+            body: Graph = node.attr(name)
+            for inner in toposort(body.outputs, stop=body.inputs)[::-1]:
+                for operand in inner.inputs:
+                    if operand.type is inner.type:
+                        thinner = Graph(body.inputs, substitute(body.outputs, {inner: operand}))
+                        made = node.op(*node.inputs, **{**dict(node.attrs), name: thinner})
+                        yield o.item(made, index=root.attr("index"))
 
     def shorten_axes(self) -> None:
         """Takes a part of the axes of one size at a time, then of single axes."""

@@ -5,7 +5,7 @@ place or the one before. What one op may differ by, over operands that are the s
 
 - nothing: integers and booleans; what moves, compares or selects elements (`EXACT`);
 - two units in the last place: arithmetic of one operation (`ROUNDED`);
-- sums over n terms (`SUMS`): ``(4 + 2 sqrt(n)) eps`` times the sum of the magnitudes of the terms, which is what rounding adds up to;
+- sums over n terms (`SUMS`): ``(4 + 2 sqrt(n)) eps`` times the sum of the magnitudes of the terms, as roundings add up to that;
 - whole algorithms (`WHOLE`): sixteen units of the largest number that goes in or comes out;
 - the rest: `RTOL` of the result, and twice what one unit in the last place of the operands moves it by.
 
@@ -58,8 +58,8 @@ RUNS, MARGIN = 4, 4.0
 
 
 def units(found: Array, wanted: Array) -> Array:
-    """How far numbers are apart: floats in units in the last place, anything else 0 or 1, infinity where one of them is no finite
-    number and the other is another. NaN is equal to NaN."""
+    """How far numbers are apart: floats in units in the last place, all else 0 or 1; infinity where one of them is no finite
+    number, and the other is another. NaN is equal to NaN."""
     if wanted.dtype.kind != "f":
         return (found != wanted).astype("float64")
     x, y = _places(found), _places(wanted)
@@ -175,7 +175,7 @@ class Jitter:
 
 @quietly
 def jittered(graph: Graph, values: Mapping[Node, Any], wanted: Sequence[Array], runs: int = RUNS) -> list[Array]:
-    """What the roots of a graph may differ by: infinity where a result that is no float, or no finite number, is not certain."""
+    """What the roots of a graph may differ by: infinity where one that is no float, or not finite, is not certain."""
     spread = [plain(x) for x in wanted]
     for seed in range(runs):
         program = evaluator(Graph(list(values), graph.roots), Jitter(seed).rules)

@@ -68,7 +68,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds: until the first result, without the call itself; and of a call, the median of a few. None where it has failed."""
+    """Seconds: until the first result, less the call itself; and of a call, the median of a few. None where it has failed."""
 
     compile: float | None
     call: float | None
@@ -129,13 +129,13 @@ class Comparison:
         }  # fmt: skip
 
     def __str__(self) -> str:
-        cells = [("engine", "output", "units", "unequal", "absolute", "relative", "at", "")]
+        cells: list[Sequence[str]] = [("engine", "output", "units", "unequal", "absolute", "relative", "at", "")]
         for row in self.rows:
             at = "" if row.index is None else str(list(row.index))
             numbers = [_shown(row.units), str(row.unequal), _shown(row.absolute), _shown(row.relative)]
             cells.append((row.engine, row.output, *numbers, at, "" if row.allowed else "off"))
         parts = [_table(cells)] if self.rows else []
-        times = [("engine", "compile", "call")]
+        times: list[Sequence[str]] = [("engine", "compile", "call")]
         times += [(name, _time(each.compile), _time(each.call)) for name, each in self.times.items()]
         parts.append(_table(times))
         found = [f"{name} raises {message}" for name, message in self.errors.items()]
@@ -270,10 +270,12 @@ class _Case:
             if parting is not None:
                 found.partings[engine.name] = parting
             return
-        near = [not beyond(x, y, plain(y)).any() if x.shape == y.shape else False for x, y in zip(results, self.wanted, strict=True)]
-        bounds = [plain(y) for y in self.wanted] if all(near) else self.bounds(RUNS)
-        inside = self._inside(results, bounds)
-        if not all(near) and not (all(inside) and not self._blind(bounds)):
+        bounds = [plain(y) for y in self.wanted]
+        inside = near = self._inside(results, bounds)
+        if not all(near):
+            bounds = self.bounds(RUNS)
+            inside = self._inside(results, bounds)
+        if not all(inside) or (not all(near) and self._blind(bounds)):
             parting = search.first(self.plain, self.values)
             if parting is not None:
                 found.partings[engine.name] = parting
@@ -384,10 +386,9 @@ def _row(engine: str, output: str, found: Array, wanted: Array, allowed: bool) -
     with np.errstate(all="ignore"):
         size = np.abs(wanted.astype("float64"))
         relative = np.where(far > 0, np.where(np.isinf(far), np.inf, far / size), 0.0)
-    numbers = [float(x.max()) for x in (apart, far, relative)]
-    return Row(
-        engine, output, wanted.dtype.name, wanted.shape, numbers[0], unequal, numbers[1], numbers[2], worst(found, wanted), allowed
-    )  # fmt: skip
+    most, absolute, share = [float(x.max()) for x in (apart, far, relative)]
+    at = worst(found, wanted)
+    return Row(engine, output, wanted.dtype.name, wanted.shape, most, unequal, absolute, share, at, allowed)
 
 
 def _number(value: float) -> float | str:

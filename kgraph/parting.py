@@ -1,7 +1,7 @@
 """The first node at which an engine parts from the reference.
 
-Each node gets the operands that NumPy has computed, so that a node is blamed for what it does alone. All nodes are one program of
-the engine, which is compiled once; the nodes of a body are another one, called once per step.
+Each node gets the operands that NumPy has computed, so that a node is blamed for what it does alone. All nodes are one program
+of the engine, which is compiled once; the nodes of a body are another one, called once per step.
 """
 
 from __future__ import annotations

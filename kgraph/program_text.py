@@ -1,7 +1,7 @@
 """A graph as the text of a program that builds it.
 
-A node is written with a K function or an operator where one of them makes that very node: nodes are interned, so each spelling is
-tried over the operands, and taken if what it gives is the node itself. What no K function makes is written with its op.
+A node is written with a K function or an operator where one of them makes that very node: nodes are interned, so each spelling
+is tried over the operands, and taken if what it gives is the node itself. What no K function makes is written with its op.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ SPELLINGS: Mapping[str, Sequence[str]] = {
     "absolute": ("K.abs({0})",), "less": ("{0} < {1}",), "less_equal": ("{0} <= {1}",), "greater": ("{0} > {1}",),
     "greater_equal": ("{0} >= {1}",), "where": ("K.switch({0}, {1}, {2})",), "matmul": ("K.dot({0}, {1})", "{0} @ {1}"),
     "transpose": ("K.transpose({0})", "K.permute_dimensions({0}, {perm})"), "flip": ("K.reverse({0}, {axes})",),
-    "concatenate": ("K.concatenate([{all}], axis={axis})",), "tile": ("K.tile({0}, {reps})",), "cast": ("K.cast({0}, {dtype})",),
+    "concatenate": ("K.concatenate([{all}], axis={axis})",), "tile": ("K.tile({0}, {reps})",),
+    "cast": ("K.cast({0}, {dtype})",),
     "reshape": ("K.reshape({0}, {shape})",), "sum": ("K.sum({0})",), "prod": ("K.prod({0})",), "max": ("K.max({0})",),
     "min": ("K.min({0})",), "any": ("K.any({0})",), "all": ("K.all({0})",), "logsumexp": ("K.logsumexp({0})",),
     "softmax": ("K.softmax({0})",), "one_hot": ("K.one_hot({0}, {depth})",), "in_top_k": ("K.in_top_k({0}, {1}, {k})",),

@@ -110,10 +110,9 @@ def _branch(node: Node, inputs: tuple[Node, ...], stand_in: Any) -> Node:
     fed = [*made[0][1], *made[1][1]]
     if not fed:
         return rebuilt(node, inputs)
-    draws = [{stand: of for stand, of in each.items()} for _, each in made]
     drawing = [
         Graph(side.inputs, [*side.outputs, *[own.get(stand) or o.absent(type=stand.type) for stand in fed]])
-        for side, own in zip(sides, draws, strict=True)
+        for side, (_, own) in zip(sides, made, strict=True)
     ]
     branch = o.cond(*node.inputs, then=drawing[0], orelse=drawing[1])
     count = len(sides[0].outputs)

@@ -1,8 +1,8 @@
 """The smallest graph and values on which an engine still parts from NumPy.
 
-The graph is cut: around the node that is to blame, or ever closer to what goes wrong; what is cut off becomes a placeholder with
-the value that NumPy has computed. Then axes are made shorter and numbers simpler. Each step is kept only if the difference stays, so
-that there is always something to show, whenever the tries are used up.
+The graph is cut: around the node that is to blame, or ever closer to what goes wrong; what is cut off becomes a placeholder
+with the value that NumPy has computed. Then axes are made shorter and numbers simpler. Each step is kept only if the difference
+stays, so that there is always something to show, whenever the tries are used up.
 """
 
 from __future__ import annotations
@@ -74,8 +74,7 @@ def smallest(problem: Problem) -> str | None:
     shrinker = _Shrinker(problem)
     if not shrinker.keeps(problem.graph, problem.values):
         return None
-    with_graph = shrinker.best.graph
-    if len(_work(with_graph)) > 1:
+    if len(_work(shrinker.best.graph)) > 1:
         shrinker.cut_graph()
     shrinker.know_sizes()
     shrinker.drop_operands()
@@ -209,7 +208,7 @@ class _Shrinker:
         values = {}
         for node, (type, value) in given.items():
             made[node] = _stand_in(node, type)
-            values[made[node]] = np.ascontiguousarray(value).reshape(type.shape)
+            values[made[node]] = np.array(value)
         for change in (sizes, None) if sizes else (None,):
 
             def remake(node: Node, inputs: tuple[Node, ...], change: Any = change) -> Node:

@@ -6,7 +6,7 @@ place or the one before. What one op may differ by, over operands that are the s
 - nothing: integers and booleans; what moves, compares or selects elements (`EXACT`);
 - two units in the last place: arithmetic of one operation (`ROUNDED`);
 - sums over n terms (`SUMS`): ``(4 + 2 sqrt(n)) eps`` times the sum of the magnitudes of the terms, as roundings add up to that;
-- whole algorithms (`WHOLE`): sixteen units of the largest number that goes in or comes out;
+- whole algorithms (`WHOLE`): some units of the largest number that goes in or comes out, in addition;
 - the rest: `RTOL` of the result, and twice what one unit in the last place of the operands moves it by.
 
 Numbers below the smallest normal one may be taken for 0. Of several ops, the errors of the first go through those after it. How
@@ -47,8 +47,11 @@ SUMS: Mapping[Op, tuple[int, ...]] = {
     o.linear_recurrence: (0, 1),
 }  # fmt: skip
 
-#: Whole algorithms, whose rounding is that of the largest numbers that go through them.
-WHOLE = frozenset((o.ctc_loss, o.ctc_posterior, o.ctc_tangent, o.ctc_beam_search))
+#: Whole algorithms, whose rounding is that of the largest numbers that go through them -> how many of its units.
+WHOLE: Mapping[Op, int] = {
+    o.ctc_loss: 16, o.ctc_posterior: 16, o.ctc_tangent: 16, o.ctc_beam_search: 16, o.log_softmax: 4, o.logsumexp: 4,
+    o.softmax_crossentropy: 4, o.softmax_crossentropy_grad: 4, o.sigmoid_crossentropy: 4,
+}  # fmt: skip
 
 #: Draws differ from engine to engine, and are fed.
 DRAWS = frozenset((o.random_uniform, o.random_normal))
@@ -139,7 +142,7 @@ def own_error(op: Op, attrs: Mapping[str, Any], operands: Sequence[Array], wante
         return np.where(np.isfinite(wanted), np.abs(wanted.astype("float64")), 0) * 2 * eps + tiny
     if op in WHOLE:
         largest = max(float(np.abs(x[np.isfinite(x)]).max(initial=0)) for x in (wanted, *operands) if x.dtype.kind == "f")
-        return plain(wanted) + 16 * eps * largest
+        return plain(wanted) + WHOLE[op] * eps * largest
     if op not in SUMS:
         return plain(wanted)
     places = SUMS[op]

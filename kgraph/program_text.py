@@ -62,7 +62,7 @@ class ProgramText:
             called = f", name={node.name!r}" if node.name else ""
             self._bind(node, name, f"K.placeholder({_attr(node.type.shape)}, dtype={node.dtype!r}{called})")
         self._nodes(graph.roots)
-        self.outputs = [self._operand(root) for root in graph.roots]
+        self.outputs = [self._operand(root, plain=root.op is o.constant) for root in graph.roots]
 
     # -------------------------------------------------------------------------------------------- names
 

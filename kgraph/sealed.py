@@ -72,7 +72,7 @@ def _without_state(roots: Sequence[Node], stop: Sequence[Node] = ()) -> tuple[li
         try:
             if node.op is o.variable:
                 return stand_in(node, node.name)
-            if node.op in DRAWS:
+            if node.op in DRAWS or node.op is o.stream:
                 return stand_in(node)
             if node.op is o.scan:
                 return _loop(node, inputs, stand_in)
@@ -82,7 +82,9 @@ def _without_state(roots: Sequence[Node], stop: Sequence[Node] = ()) -> tuple[li
         finally:
             building.origin = before
 
-    return substitute(roots, {node: node for node in stop}, remake, every=True), fed
+    made = substitute(roots, {node: node for node in stop}, remake, every=True)
+    used = set(toposort(made))
+    return made, {stand: of for stand, of in fed.items() if stand in used}
 
 
 def _loop(node: Node, inputs: tuple[Node, ...], stand_in: Any) -> Node:

@@ -159,6 +159,9 @@ class _Shrinker:
         rewrite, roots = self.best.rewrite, list(self.best.graph.roots)
         if rewrite is not None:
             roots.insert(0, rewrite.before)
+        else:
+            self._raise_root()
+            roots = [*self.best.graph.roots]
         start = self.best
         for root in roots:
             try:
@@ -175,6 +178,18 @@ class _Shrinker:
                     return
                 depth, size = 2 * depth, len(_work(graph))
         self._thin()
+
+    def _raise_root(self) -> None:
+        """Takes away what comes after the first thing that goes wrong, by halves."""
+        start = self.best
+        order = [node for node in toposort(start.graph.roots) if not node.op.source and not is_tuple(node.type)]
+        low, high = 0, len(order) - 1
+        while low < high and self.left():
+            middle = (low + high) // 2
+            if self.keeps(Graph((), [order[middle]]), start.values):
+                high = middle
+            else:
+                low = middle + 1
 
     def _thin(self) -> None:
         """Replaces nodes by their values, one after the other, those next to the root first."""

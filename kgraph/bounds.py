@@ -89,9 +89,14 @@ def distance(found: Array, wanted: Array) -> Array:
     return np.where(unlike == 0, 0.0, np.where(np.isinf(unlike), np.inf, apart))
 
 
-def beyond(found: Array, wanted: Array, allowed: Any) -> Array:
-    """Which elements are further apart than is allowed."""
-    return np.asarray(~(distance(found, wanted) <= allowed))
+def within(found: Array, wanted: Array, allowed: Any) -> bool:
+    """Whether a result is what it should be: of one shape and dtype, and its elements no further off than is allowed."""
+    return is_alike(found, wanted) and bool((distance(found, wanted) <= allowed).all())
+
+
+def is_alike(found: Array, wanted: Array) -> bool:
+    """Whether shape and dtype are the same."""
+    return found.shape == wanted.shape and found.dtype == wanted.dtype
 
 
 def plain(wanted: Array) -> Array:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kgraph.arguments import as_graph, check_sources, cut
-from kgraph.bounds import RUNS, beyond, distance, jittered, plain, units
+from kgraph.bounds import RUNS, distance, is_alike, jittered, plain, units, within
 from kgraph.call import refused
 from kgraph.errors import EngineError
 from kgraph.explain import bisected
@@ -20,11 +20,11 @@ from kgraph.function import Function, restored
 from kgraph.ir.node import Graph, Node, describe
 from kgraph.ir.operators import Operators
 from kgraph.ir.origin import Origin, here
-from kgraph.ir.passes import Passes, Record, Rewrite, chosen, run_pipeline
+from kgraph.ir.passes import Record, Rewrite, chosen, run_pipeline
 from kgraph.ir.passes.specialise import specialise
 from kgraph.lower.engine import Engine, engine_names, evaluator, get_engine
 from kgraph.lower.numpy import RULES
-from kgraph.parting import Parting, Search, computed, function_of, message_of, worst
+from kgraph.parting import Parting, Search, as_array, computed, function_of, message_of, worst
 from kgraph.quiet import quietly
 from kgraph.sealed import sealed
 
@@ -144,7 +144,7 @@ class Comparison:
         found += self.notes
         parts.append("\n".join(found or ["The engines agree."]))
         if self.program:
-            parts.append(f"The smallest program that shows it:\n\n{self.program}".rstrip())
+            parts.append(f"The smallest program that shows it:\n\n{self.program}")
         return "\n\n".join(parts)
 
 
@@ -177,7 +177,10 @@ def compare(
     if shrink and not found.agree:
         from kgraph.shrink import smallest
 
-        found.program = smallest(case.problem(found))
+        try:
+            found.program = smallest(case.problem(found))
+        except Exception as error:  # what has been found is told all the same
+            found.notes.append(f"no program that shows it was made: {message_of(error)}")
     return found
 
 
@@ -235,6 +238,7 @@ class _Case:
 
     def __init__(self, function: Function, graph: Graph, arrays: Mapping[Node, Any], made: Origin):
         self.passes, self.made = function.passes, made
+        self.engine, self.options = function._engine, function.options
         self.engines: dict[str, Engine] = {}
         self.names = [f"output {i}" for i in range(len(graph.outputs))]
         self.names += [f"new value of {variable.name or i!r}" for i, (variable, _) in enumerate(graph.updates)]
@@ -245,7 +249,7 @@ class _Case:
         except Exception:
             _explain(function, getattr(self, "graph", graph), {**arrays, **getattr(self, "values", {})})
             raise
-        self.wanted = [np.asarray(known[root]) for root in self.plain.roots]
+        self.wanted = [as_array(known[root], root) for root in self.plain.roots]
         self._bounds: dict[int, list[Array]] = {}
 
     def bounds(self, runs: int) -> list[Array]:
@@ -254,15 +258,17 @@ class _Case:
             self._bounds[runs] = jittered(self.plain, self.values, self.wanted, runs)
         return self._bounds[runs]
 
-    def function(self, engine: Engine, passes: Passes | None = None) -> Function:
-        return function_of(self.graph, engine, self.made, passes)
+    def function(self, engine: Engine) -> Function:
+        """The graph on an engine, with what the user's function asks of its own."""
+        options = self.options if engine is self.engine else None
+        return function_of(self.graph, engine, self.made, self.passes, options)
 
     # -------------------------------------------------------------------------------------------- one engine
 
     def look(self, engine: Engine, found: Comparison) -> None:
         """Adds what one engine does."""
         self.engines[engine.name] = engine
-        results, error, found.times[engine.name] = self._timed(self.function(engine, self.passes))
+        results, error, found.times[engine.name] = self._timed(self.function(engine))
         search = Search(engine, self.made)
         if error is not None:
             found.errors[engine.name] = message_of(error)
@@ -291,10 +297,7 @@ class _Case:
             found.rows.append(_row(engine.name, name, x, y, allowed))
 
     def _inside(self, results: Sequence[Array], bounds: Sequence[Array]) -> list[bool]:
-        return [
-            x.shape == y.shape and not beyond(x, y, bound).any()
-            for x, y, bound in zip(results, self.wanted, bounds, strict=True)
-        ]
+        return [within(x, y, bound) for x, y, bound in zip(results, self.wanted, bounds, strict=True)]
 
     def _blind(self, bounds: Sequence[Array]) -> bool:
         """Whether rounding may take an output so far that it shows nothing."""
@@ -347,7 +350,6 @@ class _Case:
                     break
         except Exception as error:  # an engine may raise anything
             return [], error, Times(None, None)
-        results = [np.asarray(x, y.dtype) for x, y in zip(results, self.wanted, strict=True)]
         return results, None, Times(max(0.0, first - median(calls)), median(calls))
 
     def problem(self, found: Comparison) -> Any:
@@ -360,8 +362,8 @@ class _Case:
         name = next(iter([*found.errors, *found.rewrites, *[row.engine for row in found.rows if not row.allowed]]))
         order = [i for i, row in enumerate([row for row in found.rows if row.engine == name]) if not row.allowed]
         graph = Graph(self.graph.inputs, [self.graph.outputs[i] for i in order] or self.graph.outputs)
-        rewrite = found.rewrites.get(name)
-        return Problem(graph, dict(self.values), self.engines[name], self.passes, self.made, rewrite, name in found.errors)
+        rewrite, error = found.rewrites.get(name), found.errors.get(name)
+        return Problem(graph, dict(self.values), self.engines[name], self.passes, self.made, rewrite, error)
 
 
 def _explain(function: Function, graph: Graph, values: Mapping[Node, Any]) -> None:
@@ -377,8 +379,8 @@ def _evaluated(graph: Graph, values: Sequence[Any]) -> Sequence[Any]:
 
 
 def _row(engine: str, output: str, found: Array, wanted: Array, allowed: bool) -> Row:
-    if found.shape != wanted.shape:
-        return Row(engine, output, wanted.dtype.name, found.shape, math.inf, wanted.size, math.inf, math.inf, None, False)
+    if not is_alike(found, wanted):
+        return Row(engine, output, found.dtype.name, found.shape, math.inf, wanted.size, math.inf, math.inf, None, False)
     apart, far = units(found, wanted), distance(found, wanted)
     unequal = int((apart > 0).sum())
     if not unequal:

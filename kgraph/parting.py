@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import kgraph.ir.ops as o
-from kgraph.bounds import allowed, beyond, units
+from kgraph.bounds import allowed, is_alike, units, within
 from kgraph.function import Function, restored
 from kgraph.ir.node import Graph, Identity, Node, describe
 from kgraph.ir.origin import Origin, building
@@ -28,10 +28,13 @@ from kgraph.watch import Array, Place, watched
 MOST_STEPS = 100
 
 
-def function_of(graph: Graph, engine: str | Engine, made: Origin, passes: Passes | None = None) -> Function:
+def function_of(
+    graph: Graph, engine: str | Engine, made: Origin, passes: Passes | None = None, options: Mapping[str, Any] | None = None
+) -> Function:
     """A function of a graph of placeholders; as built, unless passes are named."""
+    plan = chosen(False) if passes is None else passes
     shown, names = [describe(node) for node in graph.inputs], [node.name for node in graph.inputs]
-    return restored(graph, None, shown, names, False, made, engine, chosen(False) if passes is None else passes, {})  # type: ignore[arg-type]
+    return restored(graph, None, shown, names, False, made, engine, plan, dict(options or {}))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,9 @@ class Parting:
         lines += [f"  in {place}" for place in reversed(self.places)]
         if self.found is None:
             lines.append(f"  it raises {self.error}")
-        elif self.found.shape != self.wanted.shape:
-            lines.append(f"  it gives the shape {list(self.found.shape)}, numpy {list(self.wanted.shape)}")
+        elif not is_alike(self.found, self.wanted):
+            forms = [f"{x.dtype}{list(x.shape)}" for x in (self.found, self.wanted)]
+            lines.append(f"  it gives {forms[0]}, numpy {forms[1]}")
         else:
             at = f" at {list(self.index)}" if self.index else ""
             lines.append(f"  it gives {self.found[self.index]!s}{at}, numpy {self.wanted[self.index]!s}")
@@ -101,7 +105,7 @@ def _short(array: Array) -> str:
 
 def worst(found: Array, wanted: Array) -> tuple[int, ...]:
     """The index of the element that is furthest off."""
-    if found.shape != wanted.shape or not wanted.size:
+    if not is_alike(found, wanted) or not wanted.size:
         return ()
     return tuple(int(i) for i in np.unravel_index(int(np.argmax(units(found, wanted))), wanted.shape))
 
@@ -188,8 +192,9 @@ class Search:
     def _look(self, node: Node, results: Sequence[Array], frame: Frame) -> Parting | None:
         operands = operands_of(node, frame.values)
         wanted = frame.values[node] if is_tuple(node.type) else [frame.values[node]]
-        for i, (found, value) in enumerate(zip(results, wanted, strict=True)):
-            right = np.asarray(value, found.dtype)
+        types = node.type.items if is_tuple(node.type) else [node.type]  # type: ignore[attr-defined]
+        for i, (found, value, type) in enumerate(zip(results, wanted, types, strict=True)):
+            right = np.asarray(value, numpy_dtype(type.dtype))
             if parts(node, operands, found, right, i):
                 return Parting(self.name, node, operands, i, right, found, frame.places)
         return None
@@ -232,12 +237,9 @@ class Search:
 
 def parts(node: Node, operands: Sequence[Array], found: Array, wanted: Array, output: int) -> bool:
     """Whether a result is further off than is allowed."""
-    if found.shape != wanted.shape:
-        return True
-    apart = units(found, wanted)
-    if not apart.any():
+    if within(found, wanted, 0.0):
         return False
-    return bool(beyond(found, wanted, allowed(node, operands, wanted, output)).any())
+    return not is_alike(found, wanted) or not within(found, wanted, allowed(node, operands, wanted, output))
 
 
 def message_of(error: BaseException) -> str:

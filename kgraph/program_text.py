@@ -164,7 +164,7 @@ class ProgramText:
         ends.append(f"print('reference', *{reference})")
         ends.append(f"print({engine!r}, *K.function([{given}], [{results}], engine={engine!r}{kind})(values))")
         imports = sorted(self.imports, key=lambda line: (not line.startswith("import"), line))
-        return "\n".join([*imports, "", *self.lines, *ends]) + "\n"
+        return "\n".join([*imports, "", *self.lines, *ends])
 
 
 def _attr(value: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import kgraph.ir.ops as o
-from kgraph.bounds import beyond, jittered
+from kgraph.bounds import jittered, within
 from kgraph.function import Function
 from kgraph.ir.node import Graph, Identity, Node
 from kgraph.ir.origin import Origin, building
@@ -24,7 +24,7 @@ from kgraph.ir.passes import Passes, Rewrite, chosen
 from kgraph.ir.traverse import rebuilt, substitute, toposort
 from kgraph.ir.types import TensorType, is_tuple
 from kgraph.lower.engine import Engine
-from kgraph.parting import Parting, computed, function_of, parts
+from kgraph.parting import Parting, as_array, computed, function_of, message_of, parts
 from kgraph.program_text import ProgramText
 from kgraph.quiet import quietly
 from kgraph.watch import Array
@@ -40,7 +40,7 @@ class Problem:
     Attributes:
       passes: of the optimiser, which the engine's graph goes through.
       rewrite: the one that is to blame, if it is known.
-      raises: whether the engine raises an error, instead of giving something else.
+      error: what the engine raises, in one line, if that is the difference.
     """
 
     graph: Graph
@@ -49,7 +49,7 @@ class Problem:
     passes: Passes
     made: Origin
     rewrite: Rewrite | None = None
-    raises: bool = False
+    error: str | None = None
 
     @classmethod
     def of_node(cls, parting: Parting, engine: Engine, made: Origin) -> Problem:
@@ -61,7 +61,7 @@ class Problem:
         alone = rebuilt(parting.node, tuple([given[node] for node in parting.node.inputs]))
         root = o.item(alone, index=parting.output) if is_tuple(alone.type) else alone
         values = {given[n]: x for n, x in zip(parting.node.inputs, parting.operands, strict=True) if n.op is not o.constant}
-        return cls(Graph(list(values), [root]), values, engine, chosen(False), made, raises=parting.found is None)
+        return cls(Graph(list(values), [root]), values, engine, chosen(False), made, error=parting.error)
 
 
 def _name(node: Node) -> str | None:
@@ -130,16 +130,16 @@ class _Shrinker:
 
     def _parts(self, graph: Graph, values: Mapping[Node, Array]) -> bool:
         known = computed(graph, values)
-        wanted = [np.asarray(known[root]) for root in graph.roots]
+        wanted = [as_array(known[root], root) for root in graph.roots]
         function = self.functions.get(graph)
         if function is None:
             self.programs += 1
             function = self.functions[graph] = function_of(graph, self.best.engine, self.best.made, self.best.passes)
         try:
             found = function(list(values.values()))
-        except Exception:
-            return self.best.raises
-        if self.best.raises:
+        except Exception as error:  # another one than the engine's is another problem
+            return message_of(error).partition(":")[0] == (self.best.error or "").partition(":")[0]
+        if self.best.error is not None:
             return False
         work = _work(graph)
         (root,) = graph.roots[:1]
@@ -147,10 +147,8 @@ class _Shrinker:
             (node,) = work
             operands = [np.asarray(known[i]) if i in known else i.attr("value").array for i in node.inputs]
             return parts(node, operands, found[0], wanted[0], root.attr("index") if root.op is o.item else 0)
-        if any(x.shape != y.shape for x, y in zip(found, wanted, strict=True)):
-            return True
         bounds = jittered(graph, values, wanted, 8)
-        return any(beyond(x, y, bound).any() for x, y, bound in zip(found, wanted, bounds, strict=True))
+        return not all(within(x, y, bound) for x, y, bound in zip(found, wanted, bounds, strict=True))
 
     # -------------------------------------------------------------------------------------------- the graph
 

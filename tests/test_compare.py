@@ -96,7 +96,7 @@ class Model:
         draw = np.random.default_rng(0)
         self.x, self.t = K.placeholder((None, 4, 4, 1), name="x"), K.placeholder((None, 2), name="t")
         shapes = {"kernel": (2, 2, 1, 2), "w": (2, 3), "u": (3, 3), "v": (3, 2)}
-        self.weights = [K.variable(draw.normal(size=shape) * 0.4, name=name) for name, shape in shapes.items()]
+        self.weights = [K.variable(draw.normal(size=shape) * 1.5, name=name) for name, shape in shapes.items()]
         kernel, w, u, v = self.weights
         h = K.relu(K.conv2d(self.x, kernel, border_mode="same", dim_ordering="tf"))
         h = K.dropout(K.reshape(K.pool2d(h, (2, 2), (2, 2), dim_ordering="tf"), (-1, 4, 2)), 0.3)

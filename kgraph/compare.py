@@ -220,10 +220,11 @@ def _values(function: Function, inputs: Any) -> tuple[list[Any], int]:
             raise refused(f"{what} is no input", function._made, [f"input {i}: {describe(n)}" for i, n in enumerate(nodes)])
     if not placed:
         return function._arrange([], named)
-    rest = {node.name: node for node in nodes if node not in placed}
-    if unknown := [name for name in named if name not in rest]:
-        raise refused(f"{unknown[0]!r} is no input that is not fed yet", function._made)
-    if missing := [node for name, node in rest.items() if name not in named]:
+    rest = [node for node in nodes if node not in placed]
+    names = [node.name for node in rest]
+    if wrong := [name for name in named if names.count(name) != 1]:
+        raise refused(f"{names.count(wrong[0]) or 'no'} inputs not fed yet have the name {wrong[0]!r}", function._made)
+    if missing := [node for node in rest if node.name not in named]:
         raise refused("not every input is fed", function._made, [describe(node) for node in missing])
     return [placed[node] if node in placed else named[str(node.name)] for node in nodes], 0
 

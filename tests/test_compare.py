@@ -12,29 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
 
 import kgraph
 import kgraph.ir.ops as o
 from kgraph import backend as K
-from kgraph.bounds import units
 from kgraph.errors import EngineError, GraphError
-from kgraph.ir.listing import Listing
 from kgraph.ir.node import Graph, Node
 from kgraph.ir.op import Op
-from kgraph.ir.passes.specialise import specialise
 from kgraph.ir.pattern import p, var
-from kgraph.ir.promote import as_node
-from kgraph.ir.record import Record
 from kgraph.ir.rewrite import Rules
 from kgraph.ir.traverse import substitute, toposort
-from kgraph.lower.engine import Engine, evaluator, register, unregister
+from kgraph.lower.engine import Engine, register, unregister
 from kgraph.lower.numpy import RULES
-from kgraph.program_text import ProgramText
-from kgraph.quiet import quietly
-from kgraph.sealed import sealed
 from tests.engines import engines_installed
-from tests.ir.strategies import Sample, built, graphs, quick
 
 Planted = Callable[..., str]
 
@@ -330,17 +320,6 @@ def test_integers_are_counted(planted: Planted) -> None:
     assert (row.units, row.unequal, row.index, row.allowed, row.dtype) == (1, 2, (0, 2), False, "int32")
 
 
-def test_units() -> None:
-    one = np.float32(1)
-    x = np.array([1, 0, 0, np.nan, np.inf, np.inf, 1, -1], "float32")
-    y = np.array([np.nextafter(one, np.float32(2)), -0.0, 1e-45, np.nan, np.inf, 1, np.nan, 1], "float32")
-    assert units(x, y).tolist() == [1, 0, 1, 0, 0, math.inf, math.inf, 2 * 0x3F800000]
-    ends = np.array([np.finfo("float64").max, np.nextafter(0.5, 0)])
-    assert units(ends, np.array([-ends[0], 0.5])).tolist() == [2.0 * 0x7FEFFFFFFFFFFFFF, 1]
-    half = np.array([1, -2], "float16")
-    assert units(half, np.array([1 + 2**-9, -2 - 2**-9 * 3], "float16")).tolist() == [2, 3]
-
-
 def test_the_optimiser_is_named_if_it_is_to_blame() -> None:
     x = K.placeholder((3,), name="x")
     y, at = K.log(K.sin(x) + 4.0) * 3.0, line()
@@ -399,17 +378,6 @@ def test_another_dtype_is_a_difference() -> None:
         assert "it gives float64[2], numpy float32[2]" in str(found)
     finally:
         unregister("faulty")
-
-
-def test_numpy_is_no_witness_against_itself() -> None:
-    x = K.placeholder((2,), name="x")
-    text = ProgramText(Graph((), [K.sin(x).node])).text({x.node: np.float32([0, 1])}, "numpy", optimize=False)
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        exec(text, {})
-    reference, found = out.getvalue().splitlines()
-    assert "RULES)(*values)" in text
-    assert reference.removeprefix("reference ") == found.removeprefix("numpy ")
 
 
 def test_tries_are_counted_on_a_terminal(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -471,40 +439,3 @@ def test_prints_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
     total = K.foldl(lambda total, row: K.print_tensor(total + row), K.print_tensor(rows, "rows"))
     assert kgraph.compare(total, [np.ones((2, 3))], ["numpy"]).agree
     assert capsys.readouterr().out == ""
-
-
-# ---------------------------------------------------------------------------------------------------- its parts
-
-
-@quick
-@given(graphs())
-def test_a_sealed_graph_computes_the_same_of_placeholders_alone(sample: Sample) -> None:
-    fed = {node: value for node, value in sample.feeds.items() if node.op is o.placeholder}
-    graph = specialise(sample.graph, Record(), sample.phase)
-    closed, values = sealed(graph, fed)
-    assert {node.op for node in toposort(closed.roots)}.isdisjoint({o.variable, o.stream, o.random_uniform, o.print_})
-    found = quietly(evaluator(Graph(values, closed.roots), RULES))(*values.values())
-    for value, wanted in zip(found, sample.expected(), strict=True):
-        np.testing.assert_array_equal(value, wanted)
-
-
-@quick
-@given(graphs(updates=False))
-def test_the_text_of_a_program_builds_the_graph(sample: Sample) -> None:
-    graph, _ = sealed(specialise(sample.graph, Record(), sample.phase), {n: v for n, v in sample.feeds.items() if not n.inputs})
-    text = ProgramText(Graph((), graph.roots))
-    space: dict[str, Any] = {}
-    exec("\n".join([*sorted(text.imports), *text.lines, f"made = [{', '.join(text.outputs)}]"]), space)
-    made = [as_node(value) for value in space["made"]]
-    assert Listing.of(made).digest() == Listing.of(graph.roots).digest()
-
-
-@pytest.mark.usefixtures("uncompiled")
-def test_random_graphs_agree(engine: str) -> None:
-    draw = np.random.default_rng(1)
-    for number in range(15):
-        seeds = draw.integers(0, 2**32, 20).tolist()
-        sample = built(seeds, updates=False, dtypes=("float32", "int32", "bool"), special=number % 3 == 2)
-        fed = {node: value for node, value in sample.feeds.items() if node.op is o.placeholder}
-        found = kgraph.compare(Graph(fed, sample.graph.outputs), list(fed.values()), [engine], training=bool(sample.phase))
-        assert found.agree, str(found)

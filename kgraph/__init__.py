@@ -5,6 +5,7 @@ __version__ = "0.1.0"
 from kgraph.check import check_rule
 from kgraph.compare import compare
 from kgraph.files import Limits, load, save
+from kgraph.flow import gradient_ends
 from kgraph.ir.passes import add_pass, remove_pass
 from kgraph.networks import to_networkx
 from kgraph.optimizer import explain, optimize
@@ -16,6 +17,7 @@ __all__ = [
     "check_rule",
     "compare",
     "explain",
+    "gradient_ends",
     "load",
     "optimize",
     "remove_pass",

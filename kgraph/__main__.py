@@ -2,6 +2,6 @@
 
 import sys
 
-from kgraph.cli import main
+from kgraph.command import main
 
 sys.exit(main())

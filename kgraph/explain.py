@@ -118,6 +118,9 @@ class Explanation:
         end = self._end(node)
         if end not in set(toposort(self.after.roots)):
             lines.append("  nothing needs it any more, or it moved into the side of a branch")
+            for each in dict.fromkeys(each for each in self.record if _takes_in(each, end)):
+                change = f"{_short(each.before)} -> {_short(each.after)}"
+                lines.append(f"  {each.by}.{each.rule}: {change} at {_line(each.before)}")
         return "\n".join(lines)
 
     def why_not(self, rule: str, tensor: Any) -> str:
@@ -165,6 +168,20 @@ class Explanation:
     def _end(self, node: Node) -> Node:
         way = self._way(node)
         return way[-1][1] if way else node
+
+
+def _takes_in(rewrite: Rewrite, node: Node) -> bool:
+    """Whether a rewrite takes a node with it: what it replaces is made of the node, what it puts there is not."""
+    return node is not rewrite.before and node in _close(rewrite.before) and node not in _close(rewrite.after)
+
+
+def _close(node: Node) -> set[Node]:
+    """A node, and what it is made of, as far as patterns reach."""
+    found, last = {node}, [node]
+    for _ in range(3):
+        last = [i for each in last for i in each.inputs if i not in found]
+        found.update(last)
+    return found
 
 
 def _reason(rule: Rule, node: Node) -> tuple[int, str]:

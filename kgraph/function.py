@@ -202,10 +202,17 @@ class Function:
         """
 
         def check_graph(graph: Graph) -> Any:
-            state = (self._fed_phase, self._shown, self._names, self._single, self._made)
-            return check(restored(graph, *state, self.engine.name, chosen(False), self.options))
+            return check(self.changed(graph, self.engine.name, chosen(False)))
 
         return bisected(lambda record: self._after(self.passes, training, record), check_graph)
+
+    def changed(self, graph: Graph | None = None, engine: str | None = None, passes: Passes | None = None) -> Function:
+        """A function like this one: of another graph with the same inputs, on another engine, with other passes. What is None
+        stays as it is. Raises EngineError."""
+        kept = None if self._engine is None else self._engine.name
+        state = (self._fed_phase, self._shown, self._names, self._single, self._made)
+        graph, passes = graph or self.graph, passes or self.passes
+        return restored(graph, *state, engine or kept, passes, self.options)
 
     def trace_nan(self, *args: Any, training: bool = False, **named: Any) -> NotFinite | None:
         """The first node whose result is not finite, though what it was made of is, for the values of a call. Print it.

@@ -36,12 +36,25 @@ class NotFinite:
         """"NaN" or "infinity"."""
         return "NaN" if np.isnan(self.value[self.index]) else "infinity"
 
+    def as_data(self) -> dict[str, Any]:
+        """The same as lists and dicts of numbers and texts, for JSON; of the arrays the shapes."""
+        return {
+            "kind": self.kind, "op": self.node.op.name, "name": self.node.name, "type": repr(self.node.type),
+            "line": str(self.node.origin), "role": self.node.origin.role, "index": list(self.index),
+            "count": int((~np.isfinite(self.value)).sum()), "shape": list(self.value.shape),
+            "operands": [
+                {"node": describe(i), "shape": list(array.shape), "values": _summary(array)}
+                for i, array in zip(self.node.inputs, self.operands, strict=False)
+            ],
+            "places": [{"in": str(place), "step": place.step} for place in self.places],
+        }  # fmt: skip
+
     def __str__(self) -> str:
         count = int((~np.isfinite(self.value)).sum())
         at = f" at {list(self.index)}" if self.index else ""
         many = f", one of {count} of {self.value.size} elements" if count > 1 else ""
         verb = "holds" if not self.node.inputs else "gives"
-        lines = [f"{self.node.op.name} {verb} {self.value[self.index]}{at}{many}", f"  {describe(self.node)}"]
+        lines = [f"{self.node.op.name} {verb} {self.value[self.index]!s}{at}{many}", f"  {describe(self.node)}"]
         lines += [f"  in {place}" for place in reversed(self.places)]
         names = [*self.node.op.input_names, *[self.node.op.rest_name] * len(self.operands)]
         for name, i, array in zip(names, self.node.inputs, self.operands, strict=False):
@@ -53,7 +66,7 @@ class NotFinite:
         if not (self.node.op.broadcasts or operand.shape == self.value.shape) or not self.index:
             return ""
         try:
-            return f", {np.broadcast_to(operand, self.value.shape)[self.index]} there"
+            return f", {np.broadcast_to(operand, self.value.shape)[self.index]!s} there"
         except ValueError:
             return ""
 
@@ -64,7 +77,7 @@ def _summary(array: Array) -> str:
     if array.dtype.kind == "b":
         return f"{int(array.sum())} of {array.size} hold"
     finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array
-    return f"from {finite.min()} to {finite.max()}" if finite.size else "no finite number"
+    return f"from {finite.min()!s} to {finite.max()!s}" if finite.size else "no finite number"
 
 
 class _Found(Exception):

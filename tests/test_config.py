@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from kgraph import backend as K
-from kgraph import cli, settings_file
+from kgraph import command, settings_file
 from kgraph.config import settings
 from kgraph.errors import ArgumentError, ConfigError, EngineError
 
@@ -75,7 +75,7 @@ def test_a_wrong_file_is_named_with_field_and_what_is_allowed(home, text, messag
         settings_file.load()
     assert message in str(caught.value)
     assert str(home / "keras.json") in str(caught.value)
-    assert cli.main(["config"]) == 2
+    assert command.main(["config"]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith(f"kgraph: {home / 'keras.json'}")
@@ -83,7 +83,7 @@ def test_a_wrong_file_is_named_with_field_and_what_is_allowed(home, text, messag
 
 def test_the_command_writes_beside_what_is_there(home, capsys):
     write(home, '{"odd": 1, "floatx": "float16"}')
-    assert cli.main(["config", "backend=theano", "epsilon=1e-6", "--json"]) == 0
+    assert command.main(["config", "backend=theano", "epsilon=1e-6", "--json"]) == 0
     assert json.loads((home / "keras.json").read_text()) == {
         "odd": 1,
         "floatx": "float16",
@@ -98,14 +98,14 @@ def test_the_command_writes_beside_what_is_there(home, capsys):
 @pytest.mark.parametrize("asked", ["floatx=float8", "nonsense=1", "floatx", "epsilon=small"])
 def test_the_command_refuses_and_writes_nothing(home, asked, capsys):
     write(home, '{"floatx": "float16"}')
-    assert cli.main(["config", "backend=theano", asked]) == 2
+    assert command.main(["config", "backend=theano", asked]) == 2
     assert (home / "keras.json").read_text() == '{"floatx": "float16"}'
     assert capsys.readouterr().err.startswith("kgraph: ")
 
 
 def test_a_wrong_value_in_the_file_can_be_mended_by_the_command(home):
     write(home, '{"floatx": "float8"}')
-    assert cli.main(["config", "floatx=float32"]) == 0
+    assert command.main(["config", "floatx=float32"]) == 0
     assert settings_file.load().floatx == "float32"
 
 

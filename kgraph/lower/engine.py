@@ -102,6 +102,10 @@ class Engine:
         """Run programs in this session from now on. Raises EngineError where there is no such thing."""
         self.session()
 
+    def facts(self) -> dict[str, Any]:
+        """What its user may want to know: ``version`` and ``devices`` (a list of texts), and more by other names."""
+        return {}
+
     def clear(self) -> None:
         """Let go of what belongs to no function or variable alive."""
 

@@ -201,7 +201,7 @@ def test_what_the_user_has_set_is_left_to_theano(monkeypatch: pytest.MonkeyPatch
     rc.write_text("[global]\nfloatX = float32\n[blas]\nldflags = -lmkl_rt\n")
     monkeypatch.setenv("THEANORC", str(rc))
     monkeypatch.setenv("THEANO_FLAGS", 'device=cpu, gcc.cxxflags="-O1,-g" ,compiledir=/x')
-    flags = shims._flags_of_user()
+    flags = shims.flags_of_user()
     assert flags == {
         "floatx": "float32", "blas__ldflags": "-lmkl_rt", "device": "cpu", "gcc__cxxflags": "-O1,-g", "compiledir": "/x",
     }  # fmt: skip

@@ -62,6 +62,13 @@ class TensorFlowEngine(Engine):
         if self._home is None or self._home.session is not session:
             self._begin(session)
 
+    def facts(self) -> dict[str, Any]:
+        devices = []
+        for device in tf.config.list_physical_devices():
+            known = tf.config.experimental.get_device_details(device)
+            devices.append(" ".join(filter(None, [device.device_type.lower(), known.get("device_name", "")])))
+        return {"version": tf.__version__, "devices": devices, "cuda": bool(tf.test.is_built_with_cuda())}
+
     def clear(self) -> None:
         """Go on in a new session of the engine's own."""
         if self._home is not None:

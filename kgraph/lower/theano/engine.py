@@ -54,6 +54,14 @@ class TheanoEngine(Engine):
             self._programs.add(program)
         return program
 
+    def facts(self) -> dict[str, Any]:
+        config = theano.config
+        blas = [flag for flag in config.blas__ldflags.split() if flag.startswith("-l")]
+        return {
+            "version": theano.__version__, "devices": [config.device], "compiler": config.cxx or "none: Python code runs",
+            "blas": " ".join(blas) or "none: NumPy's products", "compiled": config.compiledir,
+        }  # fmt: skip
+
     def _forked(self) -> None:
         for program in self._programs:
             program.unlock()

@@ -7,14 +7,12 @@ theano-pymc 1.1.2 is the last release, of 2021. It runs on Python 3.11 with NumP
 from __future__ import annotations
 
 import builtins
-import configparser
 import hashlib
 import importlib
 import importlib.util
 import logging
 import os
 import platform
-import shlex
 import shutil
 import subprocess
 import sys
@@ -27,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from kgraph.disk import compile_folder, flags_of_user
 from kgraph.errors import EngineError
 
 #: Names of Python types that NumPy had until 1.24, and that Theano reads.
@@ -49,7 +48,7 @@ def load() -> Any:
             f"Theano cannot run on NumPy {np.__version__}: the C code that it writes needs the C interface of NumPy 1",
             hint="python -m pip install 'numpy<2', in an environment for Theano",
         )
-    flags = _flags_of_user()
+    flags = flags_of_user()
     _check_compiler(flags)
     _restore_aliases()
     # The C code of its loop does not compile on Python 3.11; without it theano.scan uses its loop in Python.
@@ -103,24 +102,6 @@ def _restore_aliases() -> None:
 # ---------------------------------------------------------------------------------------------------- flags
 
 
-def _flags_of_user() -> dict[str, str]:
-    """What THEANO_FLAGS and .theanorc set: name, with its section in front, -> value."""
-    found: dict[str, str] = {}
-    rc = configparser.RawConfigParser(strict=False)
-    paths = os.environ.get("THEANORC", os.path.join("~", ".theanorc")).split(os.pathsep)
-    rc.read([os.path.expanduser(path) for path in paths])
-    for section in rc.sections():
-        for name, value in rc.items(section):
-            found[name if section == "global" else f"{section}__{name}"] = value
-    entries = shlex.shlex(os.environ.get("THEANO_FLAGS", ""), posix=True)  # as Theano reads them
-    entries.whitespace, entries.whitespace_split = ",", True
-    for entry in entries:
-        name, equals, value = entry.strip().partition("=")
-        if equals:
-            found[name.strip().replace(".", "__")] = value.strip()
-    return found
-
-
 def _wanted(flags: dict[str, str]) -> dict[str, Callable[[], str]]:
     """What we set, but for what the user has set: name -> what gives the value."""
     wanted: dict[str, Callable[[], str]] = {
@@ -162,14 +143,6 @@ def _set_late(theano: Any, wanted: dict[str, Callable[[], str]]) -> None:
         )
 
 
-def compile_folder() -> Path:
-    """Where what Theano compiles stays for the next process: a folder of the user's, one for each sort of processor."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
-    # Code for this processor would not run on another one that has the same home folder.
-    sort = hashlib.blake2b(_processor().encode(), digest_size=4).hexdigest()
-    return Path(os.path.expanduser(cache)) / "kgraph" / "theano" / f"{platform.machine()}-{sort}"
-
-
 def _made(folder: Path) -> Path:
     """The folder, made if it is not there. Raises EngineError where it cannot be written to."""
     try:
@@ -183,14 +156,6 @@ def _made(folder: Path) -> Path:
             hint="set XDG_CACHE_HOME to a folder that can be written to, or THEANO_FLAGS=base_compiledir=...",
         )
     return folder
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
 # ---------------------------------------------------------------------------------------------------- the compiler

@@ -7,9 +7,31 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
+from kgraph.errors import ConfigError
 from kgraph.settings_file import Settings, load
 
-settings = load()
+
+class _Unread(Settings):
+    """What there is where the file cannot be read: who asks for a setting is told why; ``import kgraph`` goes on, so that the
+    command can mend the file."""
+
+    def __init__(self, error: ConfigError):
+        self.__dict__["error"] = error
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in Settings.__dataclass_fields__ and name not in self.__dict__:
+            raise self.error
+        return super().__getattribute__(name)
+
+
+def _read() -> Settings:
+    try:
+        return load()
+    except ConfigError as error:
+        return _Unread(error.with_traceback(None))
+
+
+settings = _read()
 
 
 @contextmanager

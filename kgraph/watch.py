@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import kgraph.ir.ops as o
+from kgraph.errors import IndexOutOfRange, KGraphError, ShapeError
 from kgraph.ir.node import Graph, Node
 from kgraph.ir.traverse import toposort
 from kgraph.lower.numpy import RULES
@@ -68,7 +69,10 @@ class _Watched:
             found = list(values)
             for node, operands, attrs in rows:
                 given = [found[i] for i in operands]
-                made = RULES[node.op](*given, **attrs)
+                try:
+                    made = RULES[node.op](*given, **attrs)
+                except (IndexError, ValueError) as error:
+                    raise _explained(error, node) from None
                 self.watch(node, given, made, self.places)
                 found.append(made)
             return tuple([found[i] for i in results])
@@ -89,3 +93,11 @@ class _Watched:
 
         run.types = inner.types  # type: ignore[attr-defined]
         return run
+
+
+def _explained(error: Exception, node: Node) -> Exception:
+    """What a rule has raised, with the node, its operands and the user's line."""
+    if isinstance(error, KGraphError):
+        return error if error.place else node.op.explained(error, node.inputs, node.origin)
+    kind = IndexOutOfRange if isinstance(error, IndexError) else ShapeError
+    return node.op.explained(kind(str(error)), node.inputs, node.origin)

@@ -12,6 +12,10 @@ from kgraph.ir.text import aligned
 
 
 def _cache(asked: argparse.Namespace) -> Answer:
+    """Shows what is kept on disk for the next process: the operations that Theano has compiled. With clear, deletes it.
+    What Theano keeps in folders that are not kgraph's own is deleted only with --yes. Nothing is lost but the time to
+    compile; a program that is running now may fail.
+    """
     with working("reading the caches"):
         stores = disk.stores()
     if asked.action == "show":
@@ -63,9 +67,6 @@ def _size(count: int) -> str:
 COMMANDS = (
     Command(
         "cache", "show or clear what is kept on disk",
-        "Shows what is kept on disk for the next process: the operations that Theano has compiled. With clear, deletes it. What "
-        "Theano keeps in folders that are not kgraph's own is deleted only with --yes. Nothing is lost but the time to compile; "
-        "a program that is running now may fail.",
         ("kgraph cache", "kgraph cache clear", "kgraph cache clear --yes"),
         (
             argument("action", nargs="?", choices=("show", "clear"), default="show", help="show is meant if it is left out"),

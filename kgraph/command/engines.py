@@ -7,24 +7,21 @@ import importlib.util
 from typing import Any
 
 from kgraph import settings_file
-from kgraph.command.parts import DIFFERS, FINE, Answer, Command, argument, load_engine, near, working, wrong
+from kgraph.command.parts import DIFFERS, FINE, Answer, Command, argument, check_engines, load_engine
 from kgraph.errors import KGraphError
 from kgraph.ir.text import aligned
 from kgraph.lower.engine import engine_names
 
 
 def _engines(asked: argparse.Namespace) -> Answer:
+    """Loads each engine, and shows its version and devices, or why it cannot run and what to do. With names, only those:
+    then the exit status is 1 if one of them cannot run.
+    """
     known = engine_names()
-    for name in asked.names:
-        if name not in known:
-            raise wrong(f"there is no engine {name!r}", hint=near(name, known, "the engines"))
+    check_engines(asked.names)
     settings = settings_file.load()
     wanted = asked.names or known
-    with working("loading", len(wanted)) as step:
-        found = []
-        for name in wanted:
-            step(name)
-            found.append({"name": name, "configured": name == settings.engine, **_facts(name)})
+    found = [{"name": name, "configured": name == settings.engine, **_facts(name)} for name in wanted]
     chosen = {"name": settings.engine, "from": settings.sources.get("engine", "default"), "known": settings.engine in known}
     status = DIFFERS if asked.names and not all(each["ready"] for each in found) else FINE
     return Answer(lambda: _text(found, chosen), lambda: {"engines": found, "configured": chosen}, status)
@@ -69,8 +66,6 @@ def _source(chosen: dict[str, Any]) -> str:
 COMMANDS = (
     Command(
         "engines", "which engines can run here, and on what",
-        "Loads each engine, and shows its version and devices, or why it cannot run and what to do. With names, only "
-        "those: then the exit status is 1 if one of them cannot run.",
         ("kgraph engines", "kgraph engines theano", "kgraph engines --json"),
         (argument("names", nargs="*", metavar="NAME", help="an engine; all of them, if none is named"),),
         _engines,

@@ -15,6 +15,9 @@ from kgraph.ir.traverse import toposort
 
 
 def _gradients(asked: argparse.Namespace) -> Answer:
+    """Follows the gradient of the outputs back to each variable, through loops and branches. Of a variable that it does
+    not get to, says which node ends it, why, and your line. The exit status is 1 if there is such a variable.
+    """
     graph = as_graph(load(asked.target))
     if asked.output is not None:
         if asked.output > len(graph.outputs):
@@ -40,9 +43,7 @@ def _named(graph: Graph, name: str) -> list[Node]:
 
 COMMANDS = (
     Command(
-        "gradients", "which variables a gradient of the loss gets to, and where it ends",
-        "Follows the gradient of the outputs back to each variable, through loops and branches. Of a variable that it does "
-        "not get to, says which node ends it, why, and your line. The exit status is 1 if there is such a variable.",
+        "gradients", "which variables get a gradient, where it ends",
         ("kgraph gradients model.py:loss", "kgraph gradients step.safetensors --of embedding --output 1"),
         (
             TARGET,

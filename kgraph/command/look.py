@@ -7,7 +7,7 @@ from typing import Any
 
 import kgraph
 from kgraph.arguments import as_graph
-from kgraph.command.parts import ENGINE, PASSES, SIZES, TARGET, Answer, Command, argument, working, wrong
+from kgraph.command.parts import ENGINE, PASSES, SIZES, TARGET, Answer, Command, argument, load_engine, working, wrong
 from kgraph.command.target import load
 from kgraph.diff import Diff
 from kgraph.ir.node import Graph
@@ -16,6 +16,10 @@ from kgraph.summary import Summary
 
 
 def _show(asked: argparse.Namespace) -> Answer:
+    """Prints a graph: a line for each node, inputs before users, with its name, type, op, operands, and your line. With
+    --summary what it has and costs by op, by name scope and by variable: the largest variables come last. With --diff
+    what went (-), what came (+), and what stayed with other operands (~).
+    """
     if asked.summary and asked.diff is not None:
         raise wrong("--summary and --diff were asked for together", hint="ask for one after the other")
     built = as_graph(load(asked.target))
@@ -52,6 +56,8 @@ def _improved(graph: Graph, asked: argparse.Namespace) -> Graph:
     passes: Any = asked.passes if asked.passes is not None else bool(asked.exclude or asked.finite)
     if passes == ["all"]:
         passes = True
+    if asked.engine is not None:
+        load_engine(asked.engine)
     with working("optimising"):
         return kgraph.optimize(
             graph, passes, exclude=asked.exclude, finite=asked.finite, training=asked.training, engine=asked.engine
@@ -77,10 +83,7 @@ def _data_of(graph: Any) -> dict[str, Any]:
 
 COMMANDS = (
     Command(
-        "show", "a graph as text, as built or after passes; a summary; a difference",
-        "Prints a graph: a line for each node, inputs before users, with its name, type, op, operands, and your line. With "
-        "--summary what it has and costs by op, by name scope and by variable: the largest variables come last. With --diff what "
-        "went (-), what came (+), and what stayed with other operands (~).",
+        "show", "a graph as text, its summary, a difference",
         (
             "kgraph show model.py:loss", "kgraph show step.safetensors --summary --size n=32",
             "kgraph show model.py:loss --passes all --diff", "kgraph show new.safetensors --diff old.safetensors",

@@ -29,6 +29,7 @@ STATUSES = f"""exit status:
   {WRONG}    the command is used wrongly, or a file or program cannot be read
   {FAILED}    kgraph itself failed; the traceback is for a report
   {INTERRUPTED}  interrupted (Ctrl-C)
+  {PIPE_BROKEN}  nobody reads on (kgraph show ... | head)
 """
 
 ABOUT = """the Keras 1.x backend functions as a graph, on many engines: looking at graphs from a shell
@@ -88,10 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     found = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     for command in COMMANDS:
         examples = "".join(f"  {example}\n" for example in command.examples)
-        each = found.add_parser(
-            command.name, help=command.help, description=textwrap.fill(command.about, 100), epilog=f"examples:\n{examples}\n{STATUSES}",
-            formatter_class=form,
-        )  # fmt: skip
+        about = textwrap.fill(" ".join((command.run.__doc__ or "").split()), 100)
+        more = f"examples:\n{examples}\n{STATUSES}"
+        each = found.add_parser(command.name, help=command.help, description=about, epilog=more, formatter_class=form)
         for flags, options in command.arguments:
             each.add_argument(*flags, **options)
         each.add_argument("--json", action="store_true", help="print JSON")

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 import kgraph
-from kgraph.command.parts import ENGINE, PASSES, TARGET, Answer, Command, argument, near, working, wrong
+from kgraph.command.parts import ENGINE, PASSES, TARGET, Answer, Command, argument, load_engine, near, working, wrong
 from kgraph.command.target import load
 from kgraph.errors import KGraphError
 from kgraph.explain import Explanation
@@ -20,9 +20,17 @@ _MOST = 20  # nodes of a name that are told of
 
 
 def _optimize(asked: argparse.Namespace) -> Answer:
+    """Runs the passes over a graph and shows what they leave. --explain tells what each pass and each rule did at which
+    of your lines; --why what became of one tensor, --why-not which part of a rule did not fit it. A tensor is named by
+    its name (w), op (softmax), K function (categorical_crossentropy), line (model.py:12) or number (%7). Of a function,
+    its own passes are run if --passes does not name others. --out saves the same sort of thing, with the graph that is
+    left.
+    """
     if (asked.why_not is None) != (asked.of is None):
-        raise wrong("--why-not and --of go together", hint="--why-not log_softmax --of softmax: why the rule left the softmax")
+        raise wrong("--why-not and --of go together", hint="--why-not logarithm --of log: what keeps the rule from the log")
     x = load(asked.target)
+    if asked.engine is not None:
+        load_engine(asked.engine)
     with working("optimising"):
         explained = _explanation(x, asked)
     told = _told(explained, asked)
@@ -121,15 +129,11 @@ def _nodes_called(graph: Graph, name: str) -> list[Node]:
 
 COMMANDS = (
     Command(
-        "optimize", "what the passes make of a graph, and why; save the result",
-        "Runs the passes over a graph and shows what they leave. --explain tells what each pass and each rule did at which of "
-        "your lines; --why what became of one tensor, --why-not which part of a rule did not fit it. A tensor is named by its name "
-        "(w), op (softmax), K function (categorical_crossentropy), line (model.py:12) or number (%7). Of a function, its own "
-        "passes are run if --passes does not name others. --out saves the same sort of thing, with the graph that is left.",
+        "optimize", "what the passes make of a graph, and why",
         (
             "kgraph optimize model.py:loss", "kgraph optimize model.py:loss --explain",
             "kgraph optimize step.safetensors --why softmax",
-            "kgraph optimize model.py:loss --why-not log_softmax --of softmax",
+            "kgraph optimize model.py:loss --why-not logarithm --of log",
             "kgraph optimize model.py:predict --passes fold,simplify --test --out predict.safetensors",
         ),
         (

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kgraph.errors import ArgumentError
-from kgraph.lower.engine import Engine, get_engine
+from kgraph.lower.engine import Engine, engine_names, get_engine
 
 #: Exit statuses: all is well; the answer is no; what was asked for is wrong, or a file is; kgraph itself failed.
 FINE, DIFFERS, WRONG, FAILED = 0, 1, 2, 3
@@ -53,15 +53,13 @@ class Command:
 
     Attributes:
       help: in half a line, for the list of subcommands.
-      about: what it does, for its own help.
       examples: as they are typed.
       arguments: besides --json, which all have.
-      run: what it does.
+      run: what it does; its docstring is the subcommand's own help.
     """
 
     name: str
     help: str
-    about: str
     examples: Sequence[str]
     arguments: Sequence[Argument]
     run: Callable[[argparse.Namespace], Answer]
@@ -107,10 +105,10 @@ PASSES = (
 )
 
 
-def near(wanted: str, known: Iterable[str], what: str) -> str | None:
+def near(wanted: str, known: Iterable[str], what: str, cutoff: float = 0.6) -> str | None:
     """A hint: the known names that are like the one wanted, or all of them if they are few."""
     all_names = sorted(set(known))
-    close = difflib.get_close_matches(wanted, all_names, n=3, cutoff=0.6)
+    close = difflib.get_close_matches(wanted, all_names, n=3, cutoff=cutoff)
     if close:
         return f"did you mean {' or '.join(close)}?"
     shown = ", ".join(all_names[:12]) + (f" and {len(all_names) - 12} more" if len(all_names) > 12 else "")
@@ -174,9 +172,16 @@ def hushed() -> Iterator[None]:
             os.close(before)
 
 
+def check_engines(names: Iterable[str]) -> None:
+    """Raises EngineError for names that are none."""
+    for name in names:
+        if name not in engine_names():
+            get_engine(name)
+
+
 def load_engine(name: str) -> Engine:
     """The engine of a name. Raises EngineError, and whatever a broken library raises."""
-    with hushed():
+    with working(f"loading {name}"), hushed():
         engine = get_engine(name)
         engine.facts()  # a device that cannot be had is said to be so when devices are first looked at
         return engine

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import kgraph
 from kgraph.command import parts
-from kgraph.command.parts import DIFFERS, ENGINE, FINE, TARGET, TRAINING, Answer, Command, argument, near, working, wrong
+from kgraph.command.parts import DIFFERS, ENGINE, FINE, TARGET, TRAINING, Answer, Command, argument, working
 from kgraph.command.target import as_function, load
 from kgraph.command.values import ARGUMENTS, Fed, fed
 from kgraph.function import Function
 from kgraph.lower.engine import engine_names
 
 
-def _computed(
-    asked: argparse.Namespace, what: str, compute: Callable[[Function, Fed], Any], engine: str | None = None
-) -> tuple[Fed, Any]:
+def _computed(asked: argparse.Namespace, what: str, compute: Callable[[Function, Fed], Any]) -> tuple[Fed, Any]:
     """The values that the graph which was asked for is fed, and what is made of both."""
+    engine = getattr(asked, "engine", None)  # check and nan have none
+    if engine is not None:
+        parts.load_engine(engine)
     function = as_function(load(asked.target), engine)
     given = fed(function, asked)
     with working(what):
@@ -30,9 +32,13 @@ def _answer(given: Fed, found: Any, name: str, status: int = FINE) -> Answer:
 
 
 def _check(asked: argparse.Namespace) -> Answer:
-    for name in asked.engines or ():
-        if name not in engine_names():
-            raise wrong(f"there is no engine {name!r}", hint=near(name, engine_names(), "the engines"))
+    """Computes a graph on several engines and compares the outputs. Where they differ, names the first node where they
+    part, and shrinks the graph to a small one that still differs. The exit status is 1 if they do.
+    """
+    parts.check_engines(asked.engines or ())
+    for name in asked.engines or engine_names():
+        with suppress(Exception):  # what keeps an engine that was asked for from running is told below
+            parts.load_engine(name)
 
     def compare(function: Function, given: Fed) -> Any:
         return kgraph.compare(
@@ -44,28 +50,28 @@ def _check(asked: argparse.Namespace) -> Answer:
 
 
 def _profile(asked: argparse.Namespace) -> Answer:
+    """Runs a graph and shows what takes the time: the nodes, and your lines."""
+
     def profile(function: Function, given: Fed) -> Any:
         return function.profile(given.values, runs=asked.runs, training=asked.training)
 
-    return _answer(*_computed(asked, "measuring", profile, _known(asked.engine)), "profile")
+    return _answer(*_computed(asked, "measuring", profile), "profile")
 
 
 def _memory(asked: argparse.Namespace) -> Answer:
+    """Shows how much memory a call of a graph holds at most, and what is held then."""
+
     def memory(function: Function, given: Fed) -> Any:
         return function.memory(given.values, training=asked.training)
 
-    return _answer(*_computed(asked, "measuring", memory, _known(asked.engine)), "memory")
-
-
-def _known(engine: str | None) -> str | None:
-    """The name of an engine. Raises EngineError where it is none, or cannot run."""
-    if engine is not None:
-        with working(f"loading {engine}"):
-            parts.load_engine(engine)
-    return engine
+    return _answer(*_computed(asked, "measuring", memory), "memory")
 
 
 def _nan(asked: argparse.Namespace) -> Answer:
+    """Computes a graph node after node, and names the first one whose result is not finite although what it was made of
+    is, with its line and what it was given. The exit status is 1 if there is one.
+    """
+
     def trace(function: Function, given: Fed) -> Any:
         return function.trace_nan(list(given.values), training=asked.training)
 
@@ -78,39 +84,33 @@ def _nan(asked: argparse.Namespace) -> Answer:
 COMMANDS = (
     Command(
         "check", "compare engines: do they give the same numbers?",
-        "Computes a graph on several engines and compares the outputs. Where they differ, names the first node where they part, "
-        "and shrinks the graph to a small one that still differs. The exit status is 1 if they do.",
         (
             "kgraph check model.py:loss", "kgraph check step.safetensors --engines numpy,tensorflow --inputs batch.npz",
             "kgraph check model.py:step --training --seed 7 --size n=128",
         ),
         (
-            TARGET, argument("--engines", metavar="A,B", type=parts.names, help="those to compare; all that can run, if left out"),
+            TARGET, argument("--engines", metavar="A,B", type=parts.names, help="those to compare; all that can run"),
             TRAINING, *ARGUMENTS, argument("--no-shrink", action="store_true", help="look for no smaller graph that differs"),
         ),
         _check,
     ),
     Command(
         "profile", "where the time goes, by node and line",
-        "Runs a graph and shows what takes the time: the nodes, and your lines.",
         ("kgraph profile model.py:step --training", "kgraph profile step.safetensors --engine tensorflow --runs 100"),
         (
-            TARGET, ENGINE, TRAINING, argument("--runs", type=parts.count, default=10, metavar="N", help="how often it is run (10)"),
+            TARGET, ENGINE, TRAINING, argument("--runs", type=parts.count, default=10, metavar="N", help="calls (10)"),
             *ARGUMENTS,
         ),
         _profile,
     ),
     Command(
         "memory", "how much memory a call takes, and what holds it",
-        "Shows how much memory a call of a graph holds at most, and what is held then.",
         ("kgraph memory model.py:step --training", "kgraph memory step.safetensors --size n=1024"),
         (TARGET, ENGINE, TRAINING, *ARGUMENTS),
         _memory,
     ),
     Command(
         "nan", "which node made the first NaN or infinity",
-        "Computes a graph node after node, and names the first one whose result is not finite although what it was made of is, "
-        "with its line and what it was given. The exit status is 1 if there is one.",
         ("kgraph nan model.py:loss --inputs batch.npz", "kgraph nan step.safetensors --training --range -10 10"),
         (TARGET, TRAINING, *ARGUMENTS),
         _nan,

@@ -12,6 +12,7 @@ from kgraph.ir.text import aligned
 
 
 def _config(asked: argparse.Namespace) -> Answer:
+    """Shows the settings and where they come from. With NAME=VALUE writes them to the settings file."""
     if asked.values:
         settings_file.save(dict(_pair(text) for text in asked.values))
     now = settings_file.load()
@@ -41,7 +42,6 @@ def _pair(text: str) -> tuple[str, Any]:
 COMMANDS = (
     Command(
         "config", "show or write the settings",
-        "Shows the settings and where they come from. With NAME=VALUE writes them to the settings file.",
         ("kgraph config", "kgraph config backend=tensorflow floatx=float32"),
         (argument("values", nargs="*", metavar="NAME=VALUE", help=f"one of {', '.join(settings_file.NAMES)}"),),
         _config,

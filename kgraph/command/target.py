@@ -16,7 +16,7 @@ from typing import Any
 
 import kgraph
 from kgraph.arguments import as_graph
-from kgraph.command.parts import near, working, wrong
+from kgraph.command.parts import hushed, near, working, wrong
 from kgraph.errors import KGraphError
 from kgraph.function import Function
 from kgraph.ir.node import Graph
@@ -36,10 +36,10 @@ def load(text: str, engine: str | None = None) -> Any:
     Raises: ArgumentError, FileError.
     """
     if os.path.isfile(text) and not text.endswith(".py"):
-        with working(f"loading {text}"):
+        with working(f"loading {text}"), hushed():
             return kgraph.load(text, engine=engine)
-    where, colon, name = text.rpartition(":") if not text.endswith(".py") else (text, "", "")
-    if not colon and not where:
+    where, _, name = text.rpartition(":") if not text.endswith(".py") else (text, "", "")
+    if not where:
         raise wrong(f"there is no file {text!r}", hint=_near_file(text))
     with working(f"running {where}"):
         found = _from_program(where, name)
@@ -81,7 +81,7 @@ def _from_program(where: str, name: str) -> Any:
             if not hasattr(found, part):
                 known = _fitting(module) if found is module else [each for each in dir(found) if not each.startswith("_")]
                 shown = where if found is module else f"{where}:{name.partition(f'.{part}')[0]}"
-                raise wrong(f"{shown} has no {part!r}", hint=near(part, known, "what it has to show"))
+                raise wrong(f"{shown} has no {part!r}", hint=near(part, known, "its names"))
             found = getattr(found, part)
         if callable(found) and not _is_graph(found):
             found = _called(found, where, name)
@@ -217,5 +217,5 @@ def _near_file(text: str) -> str:
         known = [str(each) if folder != Path() else each.name for each in folder.iterdir() if each.is_file()]
     except OSError:
         return f"there is no folder {str(folder)!r}; {_FORMS}"
-    close = near(text, known, "")
+    close = near(text, known, "", 0.75)
     return close if close and close.startswith("did") else _FORMS

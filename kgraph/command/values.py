@@ -73,9 +73,10 @@ def fed(function: Function, asked: argparse.Namespace) -> Fed:
 
 def _of_file(file: str, nodes: Sequence[Node]) -> list[Any]:
     try:
-        with np.load(file, allow_pickle=False) as found:
-            if not hasattr(found, "files"):
-                raise wrong(f"{file} holds one array, and no names", hint="numpy.savez writes a file of several")
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise wrong(f"{file} holds one array, and no names", hint="numpy.savez writes a file of several")
+        with loaded as found:
             arrays = {name: found[name] for name in found.files}
     except OSError as error:
         raise wrong(f"{file} cannot be read: {error.strerror or error}") from None

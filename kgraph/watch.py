@@ -49,6 +49,14 @@ def watched(graph: Graph, values: Mapping[Node, Any], watch: Watcher) -> list[An
     return list(program(*values.values()))
 
 
+def _explained(error: Exception, node: Node) -> Exception:
+    """What a rule has raised, with the node, its operands and the user's line."""
+    if isinstance(error, KGraphError):
+        return error if error.place else node.op.explained(error, node.inputs, node.origin)
+    kind = IndexOutOfRange if isinstance(error, IndexError) else ShapeError
+    return node.op.explained(kind(str(error)), node.inputs, node.origin)
+
+
 class _Watched:
     def __init__(self, watch: Watcher):
         self.watch = watch
@@ -93,11 +101,3 @@ class _Watched:
 
         run.types = inner.types  # type: ignore[attr-defined]
         return run
-
-
-def _explained(error: Exception, node: Node) -> Exception:
-    """What a rule has raised, with the node, its operands and the user's line."""
-    if isinstance(error, KGraphError):
-        return error if error.place else node.op.explained(error, node.inputs, node.origin)
-    kind = IndexOutOfRange if isinstance(error, IndexError) else ShapeError
-    return node.op.explained(kind(str(error)), node.inputs, node.origin)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from kgraph.ir.node import Graph
 from kgraph.ir.op import OPS
@@ -21,14 +18,13 @@ class NumpyEngine(Engine):
 
     on_host = True
 
+    def facts(self) -> dict[str, Any]:
+        from kgraph.lower.host import facts  # when it is asked for
+
+        return facts()
+
     def lower(self, graph: Graph, options: Mapping[str, Any]) -> NumpyProgram:
         return NumpyProgram(graph)
-
-    def facts(self) -> dict[str, Any]:
-        built: Any = np.show_config(mode="dicts")  # type: ignore[call-overload, unused-ignore]
-        blas = built.get("Build Dependencies", {}).get("blas", {})
-        found = " ".join(filter(None, [blas.get("name"), blas.get("version")]))
-        return {"version": np.__version__, "devices": [f"cpu, {os.cpu_count()} cores"], "blas": found or "none"}
 
 
 ENGINE = NumpyEngine("numpy", RULES)

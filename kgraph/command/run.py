@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import kgraph
@@ -35,18 +34,32 @@ def _check(asked: argparse.Namespace) -> Answer:
     """Computes a graph on several engines and compares the outputs. Where they differ, names the first node where they
     part, and shrinks the graph to a small one that still differs. The exit status is 1 if they do.
     """
-    parts.check_engines(asked.engines or ())
-    for name in asked.engines or engine_names():
-        with suppress(Exception):  # what keeps an engine that was asked for from running is told below
-            parts.load_engine(name)
+    engines, left_out = _ready(asked.engines)
 
     def compare(function: Function, given: Fed) -> Any:
-        return kgraph.compare(
-            function, given.values, engines=asked.engines, training=asked.training, shrink=not asked.no_shrink
-        )
+        return kgraph.compare(function, given.values, engines=engines, training=asked.training, shrink=not asked.no_shrink)
 
-    given, found = _computed(asked, "comparing engines", compare)
-    return _answer(given, found, "comparison", FINE if found.agree else DIFFERS)
+    given, found = _computed(asked, f"comparing {', '.join(engines)}", compare)
+    answer = _answer(given, found, "comparison", FINE if found.agree else DIFFERS)
+    if not left_out:
+        return answer
+    note = f"left out: {', '.join(left_out)}, which cannot run here; kgraph engines says why"
+    return answer._replace(text=lambda: f"{answer.text()}\n{note}", data=lambda: {**answer.data(), "left_out": left_out})
+
+
+def _ready(asked: list[str] | None) -> tuple[list[str], list[str]]:
+    """The engines to compare: those that were asked for, or all that can run; and those that cannot. Raises EngineError."""
+    parts.check_engines(asked or ())
+    ready, left_out = [], []
+    for name in asked or engine_names():
+        try:
+            parts.load_engine(name)
+            ready.append(name)
+        except Exception:  # of a library that is not installed, or broken
+            if asked:
+                raise
+            left_out.append(name)
+    return ready, left_out
 
 
 def _profile(asked: argparse.Namespace) -> Answer:

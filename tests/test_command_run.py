@@ -25,7 +25,7 @@ large = K.variable(np.ones((64, 512)), name="large")
 hidden = K.tanh(K.dot(x, small))
 wide = K.dot(hidden, large)
 loss = K.mean(wide)
-dropped = K.mean(K.dropout(x, 0.5))
+dropped = K.mean(K.in_train_phase(K.dropout(x, 0.5), x))
 """
 
 Run = Callable[..., tuple[int, str, str]]

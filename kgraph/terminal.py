@@ -11,6 +11,9 @@ from typing import Any
 Piece = tuple[str, str]
 Line = Sequence[Piece]
 
+#: Whether a bar is shown on standard error, so that nobody else writes a line of that sort there.
+taken = False
+
 
 def plain(lines: Iterable[Line]) -> str:
     """The text without colours. What a terminal might take for a command, in a name, is escaped."""

@@ -8,13 +8,18 @@ import itertools
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from kgraph import terminal
 from kgraph.errors import ArgumentError
 from kgraph.lower.engine import Engine, engine_names, get_engine
+
+#: Seconds before there is a bar.
+PATIENCE = 0.5
 
 #: Exit statuses: all is well; the answer is no; what was asked for is wrong, or a file is; kgraph itself failed.
 FINE, DIFFERS, WRONG, FAILED = 0, 1, 2, 3
@@ -124,7 +129,7 @@ def wrong(message: str, *operands: str, hint: str | None = None) -> ArgumentErro
 
 @contextmanager
 def working(text: str, steps: int | None = None) -> Iterator[Callable[[str], None]]:
-    """Inside the block, a bar in the terminal that errors go to, with how long it takes; nothing where they go elsewhere.
+    """Inside the block, a bar in the terminal that errors go to, once that takes a while; nothing where they go elsewhere.
 
     Args:
       steps: how many there are; None if nobody knows.
@@ -133,20 +138,58 @@ def working(text: str, steps: int | None = None) -> Iterator[Callable[[str], Non
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda step: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    bar = _Bar(text, steps)
+    terminal.taken = True
+    try:
+        yield bar.step
+    finally:
+        bar.stop()
+        terminal.taken = False
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), TimeElapsedColumn())
-    with open(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding) as terminal:  # one that `hushed` leaves alone
-        console = Console(file=terminal)
-        with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
-            task = bar.add_task(text, total=steps)
-            begun = itertools.count()
 
-            def step(what: str) -> None:
-                bar.update(task, description=f"{text}: {what}", completed=next(begun))
+class _Bar:
+    """A bar that appears after `PATIENCE`: most work is done before, and rich need not be imported for it."""
 
-            yield step
+    def __init__(self, text: str, steps: int | None):
+        self._text, self._steps, self._begun, self._now = text, steps, itertools.count(), text
+        self._done = 0
+        # A file of its own: `hushed`, which may come next, leaves it alone.
+        self._file = open(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding)  # noqa: SIM115
+        self._bar: Any = None
+        self._ended = False
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(PATIENCE, self._start)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _start(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        with self._lock:
+            if self._ended:
+                return
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), TimeElapsedColumn())
+            console = Console(file=self._file)
+            self._bar = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+            self._task = self._bar.add_task(self._now, total=self._steps, completed=self._done)
+            self._bar.start()
+
+    def step(self, what: str) -> None:
+        """Say that a step begins."""
+        with self._lock:
+            self._now, self._done = f"{self._text}: {what}", next(self._begun)
+            if self._bar is not None:
+                self._bar.update(self._task, description=self._now, completed=self._done)
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        self._timer.cancel()
+        with self._lock:
+            self._ended = True
+            if self._bar is not None:
+                self._bar.stop()
+            self._file.close()
 
 
 @contextmanager

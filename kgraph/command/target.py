@@ -41,8 +41,7 @@ def load(text: str, engine: str | None = None) -> Any:
     where, _, name = text.rpartition(":") if not text.endswith(".py") else (text, "", "")
     if not where:
         raise wrong(f"there is no file {text!r}", hint=_near_file(text))
-    with working(f"running {where}"):
-        found = _from_program(where, name)
+    found = _from_program(where, name)
     if engine is not None and isinstance(found, Function):
         return found.changed(engine=engine)
     return found

@@ -12,6 +12,8 @@ from typing import Any
 
 from theano.link.c import cmodule
 
+from kgraph import terminal
+
 #: Seconds before the first line, and between lines.
 FIRST, PAUSE = 1.0, 0.5
 
@@ -19,7 +21,7 @@ FIRST, PAUSE = 1.0, 0.5
 @contextmanager
 def reported(nodes: int) -> Iterator[None]:
     """Inside the block, a line about the compiling of so many nodes, once that takes longer than `FIRST`; gone afterwards."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty() or terminal.taken:
         yield
         return
     done = threading.Event()

@@ -1,7 +1,9 @@
 """The examples of README.md and docs/ print what the pages say. ``python tests/test_docs.py`` writes it into the pages.
 
 Each block of ``python`` of a page is run, in order, in one namespace. What it prints is in the block of ``text`` below it; if
-it raises, so is the error. Blocks of any other sort are left alone (``py`` is Python that is not run).
+it raises, so is the error. One that begins with ``# name.py`` is a file of that name too. A block of ``sh`` with a block of
+``text`` below it is run in the folder of these files: lines that begin with ``kgraph``. Blocks of any other sort are left alone
+(``py`` is Python that is not run).
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import contextlib
 import gc
 import io
 import re
+import shlex
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +22,16 @@ import pytest
 
 from kgraph import backend as K
 from kgraph import errors
+from kgraph.command import main
 from kgraph.errors import KGraphError
 from kgraph.lower.engine import engine_names, unregister
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-EXAMPLE = re.compile(r"^```python\n(?P<code>.*?)^```\n(\n```text\n(?P<text>.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+EXAMPLE = re.compile(
+    r"^```(?P<kind>python|sh(?=\n[^`]*^```\n\n```text))\n(?P<code>.*?)^```\n(\n```text\n(?P<text>.*?)^```\n)?",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 def printed(code: str, names: dict[str, Any]) -> str:
@@ -37,6 +45,17 @@ def printed(code: str, names: dict[str, Any]) -> str:
     return re.sub("engines that have it: .*", "engines that have it: numpy", out.getvalue())  # those that are loaded by now
 
 
+def commanded(code: str) -> str:
+    """What commands print in a shell, messages included."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        for line in code.splitlines():
+            name, *arguments = shlex.split(line)
+            assert name == "kgraph"
+            main(arguments)
+    return out.getvalue()
+
+
 def run(page: str) -> Iterator[tuple[re.Match[str], str]]:
     """The examples of a page with what they print."""
     K.clear_session()
@@ -44,8 +63,16 @@ def run(page: str) -> Iterator[tuple[re.Match[str], str]]:
     engines = set(engine_names())
     names: dict[str, Any] = {"__name__": "example"}
     try:
-        for example in EXAMPLE.finditer(page):
-            yield example, printed(example["code"], names)
+        with tempfile.TemporaryDirectory() as folder:
+            for example in EXAMPLE.finditer(page):
+                if file := re.match(r"# (\w+\.py)\n", example["code"]):
+                    Path(folder, file[1]).write_text(example["code"], encoding="utf-8")
+                if example["kind"] == "python":
+                    yield example, printed(example["code"], names)
+                else:
+                    with contextlib.chdir(folder):
+                        text = commanded(example["code"])
+                    yield example, text
     finally:
         for name in set(engine_names()) - engines:
             unregister(name)
@@ -80,7 +107,7 @@ def write(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     made, end = [], 0
     for example, out in run(text):
-        made += [text[end : example.start()], f"```python\n{example['code']}```\n", f"\n```text\n{out}```\n" if out else ""]
+        made += [text[end : example.start()], f"```{example['kind']}\n{example['code']}```\n", f"\n```text\n{out}```\n" if out else ""]
         end = example.end()
     page.write_text("".join(made) + text[end:], encoding="utf-8")
 

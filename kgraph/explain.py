@@ -59,16 +59,16 @@ class Explanation:
         self.before = before
         self.record = Record(steps=True)
         self.after = run(passes, self.record)
-        self.stages = [Stage("as built", _cost(before), 0)]
+        self.stages = [Stage("as built", cost_of(before), 0)]
         counts: dict[str, int] = {}
         for rewrite in self.record:
             counts[rewrite.by] = counts.get(rewrite.by, 0) + 1
         # What a pass adds to those before it: passes of rules share a sweep, so that no graph lies between them.
         for number, name in enumerate(("specialise", *passes.names)):
             graph = run(passes._replace(names=passes.names[:number]), Record())
-            self.stages.append(Stage(name, _cost(graph), counts.get(name, 0)))
+            self.stages.append(Stage(name, cost_of(graph), counts.get(name, 0)))
         if counts.get("legalise"):
-            self.stages.append(Stage("legalise", _cost(self.after), counts["legalise"]))
+            self.stages.append(Stage("legalise", cost_of(self.after), counts["legalise"]))
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -85,13 +85,13 @@ class Explanation:
 
     def as_data(self) -> dict[str, Any]:
         """The same as lists and dicts of numbers and texts, for JSON."""
-        stages = [{"pass": s.name, "rewrites": s.rewrites, **{n: _plain(c) for n, c in s.figures()}} for s in self.stages]
+        stages = [{"pass": s.name, "rewrites": s.rewrites, **{n: plain_count(c) for n, c in s.figures()}} for s in self.stages]
         rows = [dict(zip(("rule", "change", "line", "count"), row, strict=True)) for row in self.rewrites()]
         return {"stages": stages, "rewrites": rows, "left_out": self.left_out}
 
     def __str__(self) -> str:
         head = ("pass", "rewrites", "nodes", "flops", "bytes", "peak bytes")
-        rows = [(s.name, str(s.rewrites or ""), *[_text(count) for _, count in s.figures()]) for s in self.stages]
+        rows = [(s.name, str(s.rewrites or ""), *[text_of(count) for _, count in s.figures()]) for s in self.stages]
         parts = [_table([head, *rows])]
         if self.record:
             parts.append(_table([(*row, f"{count} times" if count > 1 else "") for *row, count in self.rewrites()]))
@@ -234,7 +234,8 @@ def bisected(run: Callable[[Record], Graph], check: Callable[[Graph], Any]) -> R
 # ---------------------------------------------------------------------------------------------------- text
 
 
-def _cost(graph: Graph) -> Cost | None:
+def cost_of(graph: Graph) -> Cost | None:
+    """What a graph costs; None where sizes follow from values alone."""
     try:
         return cost(graph)
     except ArgumentError:
@@ -254,14 +255,15 @@ def _short(node: Node) -> str:
     return f"{node.op.name}({', '.join(i.name or i.op.name for i in node.inputs)})"
 
 
-def _plain(count: Any) -> int | str | None:
+def plain_count(count: Any) -> int | str | None:
     """A number, or a polynomial as text."""
     if isinstance(count, Polynomial):
         return count(**dict.fromkeys(count.names, 0)) if count.is_number else str(count)
     return count
 
 
-def _text(count: Any) -> str:
+def text_of(count: Any) -> str:
+    """A number, a polynomial, or None, for people."""
     return "?" if count is None else f"{count:,}" if isinstance(count, int) else str(count)
 
 

@@ -6,10 +6,11 @@ import argparse
 from typing import Any
 
 import kgraph
+from kgraph.arguments import as_graph
 from kgraph.command.parts import ENGINE, PASSES, TARGET, Answer, Command, argument, load_engine, near, working, wrong
 from kgraph.command.target import load
 from kgraph.errors import KGraphError
-from kgraph.explain import Explanation
+from kgraph.explain import Explanation, Stage, cost_of, plain_count, text_of
 from kgraph.function import Function
 from kgraph.ir.node import Graph, Node
 from kgraph.ir.passes import chosen
@@ -31,51 +32,51 @@ def _optimize(asked: argparse.Namespace) -> Answer:
     x = load(asked.target)
     if asked.engine is not None:
         load_engine(asked.engine)
+    how = _how(x, asked)
+    explained: Explanation | None = None
     with working("optimising"):
-        explained = _explanation(x, asked)
-    told = _told(explained, asked)
+        if asked.explain or asked.why or asked.of is not None:
+            explained = kgraph.explain(x, **how)
+            after = explained.after
+        else:
+            after = kgraph.optimize(x, **how)
+    told = [] if explained is None else _told(explained, asked)
     if asked.out is not None:
-        kgraph.save(asked.out, _as_given(x, explained.after))
-    before, after = explained.stages[0], explained.stages[-1]
+        kgraph.save(asked.out, _as_given(x, after))
+    was, now = (Stage(name, cost_of(graph), 0) for name, graph in (("as built", as_graph(x)), ("optimised", after)))
 
     def text() -> str | None:
         parts = [*told]
         if asked.explain:
             parts.append(str(explained))
         elif not told:
-            figures = zip(before.figures(), after.figures(), strict=True)
-            rows = [f"{name}: {_count(was)} -> {_count(now)}" for (name, was), (_, now) in figures]
-            parts.append(f"{len(explained.record):,} rewrites; {'; '.join(rows)}")
+            figures = zip(was.figures(), now.figures(), strict=True)
+            parts.append("; ".join(f"{name}: {text_of(old)} -> {text_of(new)}" for (name, old), (_, new) in figures))
         if asked.out is not None:
             parts.append(f"saved: {asked.out}")
         if asked.explain or told or asked.out is not None:
             return "\n\n".join(parts)
         print(*parts, sep="\n", end="\n\n")
-        kgraph.show(explained.after)
+        kgraph.show(after)
         return None
 
     def data() -> Any:
-        found = explained.as_data()
-        return {
-            "before": found["stages"][0], "after": found["stages"][-1], **(found if asked.explain else {}),
-            **({"told": told} if told else {}), **({"out": asked.out} if asked.out is not None else {}),
-        }  # fmt: skip
+        found: dict[str, Any] = {} if explained is None or not asked.explain else explained.as_data()
+        for stage in (was, now):
+            found["before" if stage is was else "after"] = {name: plain_count(count) for name, count in stage.figures()}
+        return found | ({"told": told} if told else {}) | ({} if asked.out is None else {"out": asked.out})
 
     return Answer(text, data)
 
 
-def _count(count: Any) -> str:
-    return "?" if count is None else f"{count:,}" if isinstance(count, int) else str(count)
-
-
-def _explanation(x: Any, asked: argparse.Namespace) -> Explanation:
-    """What the passes that were asked for make of x; those of a function, if none were."""
+def _how(x: Any, asked: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `kgraph.optimize`: the passes that were asked for; those of a function, if none were."""
     passes: Any = True if asked.passes in (None, ["all"]) else asked.passes
     exclude, finite = list(asked.exclude), asked.finite
     if isinstance(x, Function):
         passes = x.passes.names if asked.passes is None else passes
         exclude, finite = [*exclude, *x.passes.exclude], finite or x.passes.finite
-    return kgraph.explain(x, passes, exclude=exclude, finite=finite, training=asked.training, engine=asked.engine)
+    return {"passes": passes, "exclude": exclude, "finite": finite, "training": asked.training, "engine": asked.engine}
 
 
 def _as_given(x: Any, graph: Graph) -> Any:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -525,3 +529,78 @@ def test_a_process_of_its_own_and_a_reader_who_has_enough(tmp_path: Path) -> Non
     os.close(read)
     assert process.communicate(timeout=120)[1] == ""
     assert process.returncode == parts.PIPE_BROKEN
+
+
+def test_ctrl_c_ends_it_at_once_and_quietly(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import pathlib, time\npathlib.Path('begun').touch()\ntime.sleep(60)\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "KERAS_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "kgraph", "show", "slow.py:x"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    while not (tmp_path / "begun").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[0] == ""
+    assert process.returncode == parts.INTERRUPTED
+
+
+@contextmanager
+def a_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+    """Standard error is a terminal in the block; gives what is written there from now on."""
+    ours, theirs = os.openpty()
+    with open(theirs, "w") as file, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", file)
+        patch.setenv("TERM", "xterm")
+
+        def read() -> str:
+            file.flush()
+            found = b""
+            while select.select([ours], [], [], 0.03)[0]:
+                found += os.read(ours, 4096)
+            return found.decode(errors="replace")
+
+        yield read
+    os.close(ours)
+
+
+def test_a_bar_in_a_terminal_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_terminal(monkeypatch) as written:
+        with parts.working("fast") as step:
+            step("first")
+            assert kgraph.terminal.taken
+        assert written() == ""  # it was over before
+        monkeypatch.setattr(parts, "PATIENCE", 0.0)
+        with parts.working("counting", 2) as step:
+            shown = ""
+            for what in ("first", "second"):
+                step(what)
+                until = time.monotonic() + 30
+                while f"counting: {what}" not in shown and time.monotonic() < until:
+                    shown += written()
+                assert f"counting: {what}" in shown
+        assert written().endswith("\x1b[2K")  # it is taken away
+        assert not kgraph.terminal.taken
+
+
+def test_what_libraries_say_while_they_are_loaded(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+
+    def noisy() -> None:
+        with parts.hushed():
+            os.write(2, b"loading 1 of 999 things\n")
+            if broken:
+                raise OSError
+
+    broken = False
+    noisy()
+    assert capfd.readouterr().err == ""
+    broken = True
+    with pytest.raises(OSError):
+        noisy()
+    assert capfd.readouterr().err == "loading 1 of 999 things\n"
+    broken = False
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    noisy()
+    assert capfd.readouterr().err == "loading 1 of 999 things\n"

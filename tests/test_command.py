@@ -285,7 +285,7 @@ def test_values_of_a_file(run: Run, tmp_path: Path) -> None:
     np.savez(tmp_path / "objects.npz", x=np.array([None]))
     (tmp_path / "text.npz").write_text("text")
     for file, said in (
-        ("one.npy", "holds one array"), ("objects.npz", "no file of numpy.savez"), ("text.npz", "no file of numpy.savez"),
+        ("one.npy", "holds one array"), ("objects.npz", "no file of numbers"), ("text.npz", "no file of numbers"),
         ("none.npz", "cannot be read: No such file"),
     ):  # fmt: skip
         status, _, errors = run("nan", "model.py:shares", "--inputs", file)
@@ -433,6 +433,7 @@ def test_a_file_that_is_wrong_keeps_nobody_from_mending_it(tmp_path: Path) -> No
         ("text.safetensors", "load: "),
         ("none.safetensors", "there is no file 'none.safetensors'\n  hint: did you mean text.safetensors?"),
         (":x", "there is no file ':x'\n  hint: GRAPH is a file"),
+        (".", "'.' is a folder\n  hint: GRAPH is a file"),
     ],
 )  # fmt: skip
 def test_a_target_that_is_none(run: Run, tmp_path: Path, target: str, said: str) -> None:

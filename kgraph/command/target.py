@@ -39,6 +39,8 @@ def load(text: str, engine: str | None = None) -> Any:
         with working(f"loading {text}"), hushed():
             return kgraph.load(text, engine=engine)
     where, _, name = text.rpartition(":") if not text.endswith(".py") else (text, "", "")
+    if os.path.isdir(text):
+        raise wrong(f"{text!r} is a folder", hint=_FORMS)
     if not where:
         raise wrong(f"there is no file {text!r}", hint=_near_file(text))
     found = _from_program(where, name)

@@ -83,7 +83,7 @@ def _of_file(file: str, nodes: Sequence[Node]) -> list[Any]:
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, ArgumentError):
             raise
-        raise wrong(f"{file} is no file of numpy.savez: {error!s:.200}") from None
+        raise wrong(f"{file} is no file of numbers, as numpy.savez writes them") from None
     given = list(arrays)
     if given == [f"arr_{number}" for number in range(len(given))]:
         if len(given) != len(nodes):

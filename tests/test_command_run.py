@@ -84,6 +84,19 @@ def test_engines_that_cannot_run_are_left_out_unless_they_are_named(
     assert (status, errors.splitlines()[0]) == (2, "kgraph: there is no engine 'nunpy'")
 
 
+def test_an_engine_of_the_programs_own(command: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from kgraph.lower.engine import Engine, register\nfrom kgraph.lower.numpy import RULES\nfrom model import loss\n"
+        "register(Engine('mine', RULES))\n"
+    )
+    try:
+        status, text, _ = command("check", "mine.py:loss", "--engines", "mine")
+        assert status == 0
+        assert "\nmine " in text
+    finally:
+        unregister("mine")
+
+
 def test_which_line_costs_most_time(command: Run) -> None:
     status, text, _ = command("profile", "model.py:loss", "--engine", "numpy", "--runs", "3", "--size", "n=512")
     assert status == 0

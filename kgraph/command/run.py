@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import kgraph
@@ -15,14 +16,15 @@ from kgraph.function import Function
 from kgraph.lower.engine import engine_names
 
 
-def _computed(asked: argparse.Namespace, what: str, compute: Callable[[Function, Fed], Any]) -> tuple[Fed, Any]:
+def _computed(asked: argparse.Namespace, what: str | None, compute: Callable[[Function, Fed], Any]) -> tuple[Fed, Any]:
     """The values that the graph which was asked for is fed, and what is made of both."""
     engine = getattr(asked, "engine", None)  # check and nan have none
+    x = load(asked.target, engine)
     if engine is not None:
         parts.load_engine(engine)
-    function = as_function(load(asked.target), engine)
+    function = as_function(x, engine)
     given = fed(function, asked)
-    with working(what):
+    with working(what) if what else nullcontext():
         return given, compute(function, given)
 
 
@@ -34,12 +36,15 @@ def _check(asked: argparse.Namespace) -> Answer:
     """Computes a graph on several engines and compares the outputs. Where they differ, names the first node where they
     part, and shrinks the graph to a small one that still differs. The exit status is 1 if they do.
     """
-    engines, left_out = _ready(asked.engines)
+    left_out: list[str] = []
 
     def compare(function: Function, given: Fed) -> Any:
-        return kgraph.compare(function, given.values, engines=engines, training=asked.training, shrink=not asked.no_shrink)
+        engines, others = _ready(asked.engines)  # by now the program has made those of its own known
+        left_out[:] = others
+        with working(f"comparing {', '.join(engines)}"):
+            return kgraph.compare(function, given.values, engines=engines, training=asked.training, shrink=not asked.no_shrink)
 
-    given, found = _computed(asked, f"comparing {', '.join(engines)}", compare)
+    given, found = _computed(asked, None, compare)
     answer = _answer(given, found, "comparison", FINE if found.agree else DIFFERS)
     if not left_out:
         return answer

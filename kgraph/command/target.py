@@ -16,7 +16,7 @@ from typing import Any
 
 import kgraph
 from kgraph.arguments import as_graph
-from kgraph.command.parts import hushed, near, working, wrong
+from kgraph.command.parts import check_engines, hushed, near, working, wrong
 from kgraph.errors import KGraphError
 from kgraph.function import Function
 from kgraph.ir.node import Graph
@@ -32,10 +32,11 @@ def load(text: str, engine: str | None = None) -> Any:
     """The tensor, list of tensors, graph or function that an argument names.
 
     Args:
-      engine: for a function.
-    Raises: ArgumentError, FileError.
+      engine: for a function of a file, in the place of its own.
+    Raises: ArgumentError, FileError, EngineError.
     """
     if os.path.isfile(text) and not text.endswith(".py"):
+        check_engines([] if engine is None else [engine])
         with working(f"loading {text}"), hushed():
             return kgraph.load(text, engine=engine)
     where, _, name = text.rpartition(":") if not text.endswith(".py") else (text, "", "")
@@ -43,10 +44,7 @@ def load(text: str, engine: str | None = None) -> Any:
         raise wrong(f"{text!r} is a folder", hint=_FORMS)
     if not where:
         raise wrong(f"there is no file {text!r}", hint=_near_file(text))
-    found = _from_program(where, name)
-    if engine is not None and isinstance(found, Function):
-        return found.changed(engine=engine)
-    return found
+    return _from_program(where, name)
 
 
 def as_function(x: Any, engine: str | None = None) -> Function:

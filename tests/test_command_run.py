@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import kgraph.ir.ops as o
-from kgraph.command import main, run
+from kgraph.command import run
 from kgraph.lower.engine import Engine, register, unregister
 from kgraph.lower.numpy import RULES
+from tests.commands import Run, running
 
 PROGRAM = """\
 import numpy as np
@@ -28,21 +28,11 @@ loss = K.mean(wide)
 dropped = K.mean(K.in_train_phase(K.dropout(x, 0.5), x))
 """
 
-Run = Callable[..., tuple[int, str, str]]
-
-
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Runs the command in a folder with a program, model.py: (status, output, errors)."""
-    (tmp_path / "model.py").write_text(PROGRAM)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
-
-    def ran(*arguments: str) -> tuple[int, str, str]:
-        status = main(arguments)
-        return status, *capsys.readouterr()
-
-    return ran
+    with running(PROGRAM, tmp_path, monkeypatch, capsys) as found:
+        yield found
 
 
 @pytest.fixture

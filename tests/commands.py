@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -40,3 +41,12 @@ def started(*arguments: str, folder: Path, **more: Any) -> subprocess.Popen[str]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "KERAS_HOME": str(folder)}
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
     return subprocess.Popen([sys.executable, "-m", "kgraph", *arguments], text=True, cwd=folder, env=environment, **streams)
+
+
+def data_of(found: tuple[int, str, str]) -> Any:
+    """The JSON of an output, which is all of it, and has no number that JSON does not know."""
+
+    def refuse(name: str) -> Any:
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(found[1], parse_constant=refuse)

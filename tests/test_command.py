@@ -15,7 +15,7 @@ import kgraph
 from kgraph import backend as K
 from kgraph.command.main import COMMANDS, plain
 from kgraph.ir.node import Graph
-from tests.commands import Run, running
+from tests.commands import Run, data_of, running
 
 PROGRAM = """\
 import numpy as np
@@ -54,15 +54,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """Runs the command in a folder with a program, model.py: (status, output, errors)."""
     with running(PROGRAM, tmp_path, monkeypatch, capsys) as found:
         yield found
-
-
-def data_of(found: tuple[int, str, str]) -> Any:
-    """The JSON of an output, which is all of it, and has no number that JSON does not know."""
-
-    def refuse(name: str) -> Any:
-        raise AssertionError(f"{name} is no JSON")
-
-    return json.loads(found[1], parse_constant=refuse)
 
 
 # ---------------------------------------------------------------------------------------------------- questions

@@ -19,7 +19,7 @@ import pytest
 import kgraph
 import kgraph.command.parts as parts
 from kgraph import disk
-from tests.commands import Run, running, started
+from tests.commands import Run, data_of, running, started
 
 
 @pytest.fixture
@@ -119,7 +119,9 @@ def test_a_file_that_is_wrong_keeps_nobody_from_mending_it(tmp_path: Path) -> No
     errors = shown.communicate(timeout=120)[1]
     assert errors.startswith(f"kgraph: {tmp_path / 'keras.json'}: floatx is 'float8'; it has to be")
     assert shown.returncode == 2
-    assert started("config", "floatx=float32", folder=tmp_path).wait(timeout=120) == 0
+    mended = started("config", "floatx=float32", folder=tmp_path)
+    assert mended.communicate(timeout=120)[1] == ""
+    assert mended.returncode == 0
     assert json.loads((tmp_path / "keras.json").read_text()) == {"floatx": "float32"}
 
 

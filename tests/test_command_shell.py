@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -197,12 +198,18 @@ def test_what_libraries_say_while_they_are_loaded(capfd: pytest.CaptureFixture[s
     def noisy() -> None:
         with parts.hushed():
             os.write(2, b"loading 1 of 999 things\n")
+            if warned:
+                warnings.warn("no BLAS", stacklevel=2)
             if broken:
                 raise OSError
 
-    broken = False
+    broken = warned = False
     noisy()
     assert capfd.readouterr().err == ""
+    warned = True
+    with pytest.warns(UserWarning, match="no BLAS"):
+        noisy()
+    warned = False
     broken = True
     with pytest.raises(OSError):
         noisy()

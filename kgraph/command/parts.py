@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -195,24 +196,40 @@ class _Bar:
 @contextmanager
 def hushed() -> Iterator[None]:
     """Without what libraries write to standard error past Python, such as TensorFlow while it is loaded, whatever it is asked.
-    It is shown all the same if the block raises, and where the user has set how much TensorFlow logs."""
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    It is shown all the same if the block raises, and where the user has set how much TensorFlow logs. Warnings come after it.
+    """
+    try:
+        before = os.dup(2)
+    except OSError:  # there is no standard error
         yield
         return
-    sys.stderr.flush()
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        os.close(before)
+        yield
+        return
+    caught: list[warnings.WarningMessage] = []
     with tempfile.TemporaryFile() as kept:
-        before = os.dup(2)
+        _flush()
         os.dup2(kept.fileno(), 2)
         try:
-            yield
+            with warnings.catch_warnings(record=True) as caught:
+                yield
         except BaseException:
-            os.dup2(before, 2)
+            _flush()
             kept.seek(0)
-            os.write(2, kept.read())
+            os.write(before, kept.read())
             raise
         finally:
+            _flush()
             os.dup2(before, 2)
             os.close(before)
+            for each in caught:
+                warnings.showwarning(each.message, each.category, each.filename, each.lineno)
+
+
+def _flush() -> None:
+    if sys.stderr is not None:
+        sys.stderr.flush()
 
 
 def check_engines(names: Iterable[str]) -> None:

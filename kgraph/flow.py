@@ -69,13 +69,13 @@ class Flow:
 class Flows:
     """The answers for several variables. Print it; ``flows`` has them one by one."""
 
-    def __init__(self, graph: Graph, flows: Sequence[Flow]):
-        self._graph, self.flows = graph, tuple(flows)
+    def __init__(self, flows: Sequence[Flow]):
+        self.flows = tuple(flows)
 
     @property
     def reached(self) -> bool:
-        """Whether a gradient gets to each of them."""
-        return all(flow.reached for flow in self.flows)
+        """Whether a gradient gets to each of them that is a float."""
+        return all(flow.reached for flow in self.flows if flow.variable.type.is_float)
 
     def as_data(self) -> list[dict[str, Any]]:
         """The same as lists and dicts of texts, for JSON."""
@@ -123,7 +123,7 @@ def gradient_ends(loss: Any, variables: Iterable[Any] | None = None) -> Flows:
 
     Args:
       loss: a tensor; of a list, a graph or a function, all float outputs together.
-      variables: tensors; None for all variables that the loss is made of, and those that the graph or function updates.
+      variables: tensors; None for all variables that the loss is made of.
     Raises: GradientError if no output is a float, or a variable is no tensor; GraphError for what is no graph.
     """
     graph = as_graph(loss)
@@ -132,8 +132,7 @@ def gradient_ends(loss: Any, variables: Iterable[Any] | None = None) -> Flows:
         shown = ", ".join(str(node.type) for node in graph.outputs) or "nothing"
         raise GradientError(f"the loss is {shown}, and only floats have gradients").at("gradient_ends")
     if variables is None:
-        order = toposort((*floats, *[variable for variable, _ in graph.updates]), stop=graph.inputs)
-        wanted = [node for node in order if node.op is o.variable]
+        wanted = [node for node in toposort(floats, stop=graph.inputs) if node.op is o.variable]
     else:
         wanted = []
         for each in variables:
@@ -146,7 +145,7 @@ def gradient_ends(loss: Any, variables: Iterable[Any] | None = None) -> Flows:
         state = states.get(node)
         ends = tuple([end for end in state if end is not _LOST]) if isinstance(state, tuple) else ()
         flows.append(Flow(node, state is True and node.type.is_float, ends))
-    return Flows(graph, flows)
+    return Flows(flows)
 
 
 def _states(graph: Graph, given: Sequence[State]) -> dict[Node, State]:

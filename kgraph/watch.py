@@ -89,3 +89,14 @@ class _Watched:
 
         run.types = inner.types  # type: ignore[attr-defined]
         return run
+
+
+def held(graph: Graph) -> dict[Node, Any]:
+    """The values of a graph's variables, and the keys of its streams, which stay where they are."""
+    found: dict[Node, Any] = {}
+    for node in toposort(graph.roots):
+        if node.op is o.variable:
+            found[node] = node.attr("uid").get()
+        elif node.op is o.stream:
+            found[node] = node.attr("uid").key
+    return found

@@ -236,7 +236,7 @@ def profile_of(graph: Graph, shapes: Mapping[Node, Sequence[int]], measured: Mea
                 sizes[path] = (sizes.get(path) or 0) + sample.bytes
     for path, count in calls.items():
         if path not in sizes:
-            sizes[path] = int(costs[path].bytes) * count if path in costs else None
+            sizes[path] = (int(costs[path].bytes) * count if path in costs else 0) if costs else None
     rows = [
         _row(found[path], took / runs, round(calls[path] / runs), None if size is None else round(size / runs))
         for path, took in seconds.items()

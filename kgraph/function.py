@@ -227,16 +227,14 @@ class Function:
     def profile(self, *args: Any, runs: int = 10, training: Any = None, **named: Any) -> Profile:
         """Where the time of a call goes, measured on the engine: by node of the optimised graph, and by line. Print it.
 
-        On NumPy a twin of the program is run that looks at the clock around every statement, which lengthens a call by about a
-        microsecond for each; that is no node's time. On TensorFlow and Theano the figures are those of their own traces; they
-        hold for each operation there, and bytes are those of the model of costs, at the sizes that are fed. Where Theano has
-        fused nodes, the time is divided among them by the operations that the model counts. What belongs to no node is a row.
-
-        Nothing is written, and streams of random numbers stay where they are.
+        On NumPy a twin of the program looks at the clock around every statement. That lengthens a call by about a microsecond
+        each, which is no node's time. On TensorFlow and Theano the times are those of their own traces, and the bytes those of
+        the model of costs at the sizes fed. What Theano has fused is divided by the operations that the model counts. What
+        belongs to no node is a row. Nothing is written, and streams of random numbers stay where they are.
 
         Args:
           args, named, training: as of a call.
-          runs: how many times, after once that does not count.
+          runs: how many times, after one that does not count.
         Raises: what a call raises; EngineError for an engine that does not measure; ArgumentError.
         """
         return profiled(self, args, named, runs, training)
@@ -244,17 +242,16 @@ class Function:
     def memory(self, *args: Any, training: Any = None, **named: Any) -> Memory:
         """The most memory that a call holds at a time, and what holds it then: variables, and nodes with their lines. Print it.
 
-        It is measured while the program that NumPy would run does so with these values: what is freed, shared and written over
-        is so there. Other engines hold variables, and what is needed later, as well; but they fuse nodes, run them in another
-        order, keep memory from call to call, and may hold variables twice, so that there it is a guide, and no measurement.
-
-        Nothing is written, and streams of random numbers stay where they are.
+        Measured while NumPy's program runs with these values: what is freed, shared and written over is so there. Other engines
+        hold variables, and what is needed later, too; but they fuse nodes, choose another order, keep memory between calls, and
+        hold variables besides NumPy's copy: for them it is a guide. Nothing is written, and streams stay where they are.
 
         Args:
           args, named, training: as of a call.
         Raises: what a call raises.
         """
-        return remembered(self, args, named, training)
+        state = (self._fed_phase, self._shown, self._names, self._single, self._made)
+        return remembered(restored(self.graph, *state, "numpy", self.passes, {}), args, named, training)
 
     def _values(self, args: Sequence[Any], named: dict[str, Any], training: Any = None) -> tuple[dict[Node, Any], int]:
         """The values of the placeholders for the arguments of a call, as arrays, and the phase."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,13 +15,11 @@ from kgraph.ir.cost import VIEWS
 from kgraph.ir.listing import is_large
 from kgraph.ir.node import Graph, Node
 from kgraph.ir.origin import Origin
-from kgraph.ir.passes import run_pipeline
 from kgraph.ir.places import Path, places
 from kgraph.ir.text import aligned
 from kgraph.ir.traverse import toposort
 from kgraph.lower.emit import NumpyProgram
-from kgraph.lower.numpy import RULES
-from kgraph.watch import held
+from kgraph.watch import without_updates
 
 if TYPE_CHECKING:
     from kgraph.function import Function
@@ -27,13 +27,19 @@ if TYPE_CHECKING:
 #: Rows of each table that are printed.
 SHOWN = 12
 
+#: Bytes that a node has to take for itself to be worth mentioning: Python takes some for whatever it does.
+SMALL = 2**14
+
+KINDS = ("variables", "inputs", "constants", "results", "work")
+
 
 class Holder(NamedTuple):
     """What holds memory.
 
     Attributes:
       name: of a variable or placeholder; else the op.
-      kind: "variable", "input" (what is fed), "constant", or "result" (of a node).
+      kind: "variable", "input" (what is fed), "constant", "result" (of a node), or "work" (memory that NumPy takes while it
+        computes a node, and gives back).
       bytes: that it holds.
       arrays: how many: a node in a loop may hold one for each step.
       line: of the user's program.
@@ -63,6 +69,7 @@ class Memory:
       inputs: what is fed, the largest first.
       constants: the largest first.
       results: nodes whose results are held at the peak, the largest first.
+      work: what the node that is computed takes for itself, if it is worth mentioning.
     """
 
     def __init__(self, given: Iterable[Holder], results: Iterable[Holder], at: Node | None, line: str):
@@ -72,13 +79,14 @@ class Memory:
             return tuple(sorted((row for row in rows if row.kind == kind), key=lambda row: -row.bytes))
 
         self.variables, self.inputs, self.constants = of("variable"), of("input"), of("constant")
+        self.work = of("work")
         self.results = tuple(sorted(results, key=lambda row: -row.bytes))
         self.at, self.line = at, line
         self.peak = sum(row.bytes for row in self.holders())
 
     def holders(self) -> tuple[Holder, ...]:
         """All that is held at the peak, the largest first."""
-        found = (*self.variables, *self.inputs, *self.constants, *self.results)
+        found = (*self.variables, *self.inputs, *self.constants, *self.results, *self.work)
         return tuple(sorted(found, key=lambda row: -row.bytes))
 
     def as_data(self) -> dict[str, Any]:
@@ -87,14 +95,12 @@ class Memory:
         def plain(rows: Sequence[Holder]) -> list[dict[str, Any]]:
             return [{name: value for name, value in row._asdict().items() if name != "node"} for row in rows]
 
-        kinds = ("variables", "inputs", "constants", "results")
         at = None if self.at is None else {"op": self.at.op.name, "line": self.line}
-        return {"peak": self.peak, "at": at, **{kind: plain(getattr(self, kind)) for kind in kinds}}
+        return {"peak": self.peak, "at": at, **{kind: plain(getattr(self, kind)) for kind in KINDS}}
 
     def __str__(self) -> str:
         at = f", while {self.at.op.name} at {self.line} is computed" if self.at is not None else ""
-        kinds = ("variables", "inputs", "constants", "results")
-        parts = [f"{kind} {sum(row.bytes for row in getattr(self, kind)):,}" for kind in kinds if getattr(self, kind)]
+        parts = [f"{kind} {sum(row.bytes for row in getattr(self, kind)):,}" for kind in KINDS if getattr(self, kind)]
         first = f"at most {self.peak:,} bytes are held{at}" + (f": {', '.join(parts)}" if parts else "")
         large = [row for row in self.constants if is_large(row.node.attrs[0][1])]
         shown = {"variable": self.variables, "result": self.results, "input": self.inputs, "constant": large}
@@ -137,7 +143,8 @@ class _Ledger:
 
     def __init__(self) -> None:
         self.paths: list[Path] = []
-        self.peak, self.at = 0, -1
+        self.peak, self.at, self.work = 0, -1, 0
+        self._base = 0
         self._nodes: list[Node] = []
         self._total = 0
         self._count = 0
@@ -159,15 +166,19 @@ class _Ledger:
 
     def before(self, key: int, *operands: Any) -> None:
         self._let_go()
+        tracemalloc.reset_peak()
+        self._base = tracemalloc.get_traced_memory()[0]
 
     def after(self, key: int, result: Any) -> None:
-        node = self._nodes[key]
+        node, before = self._nodes[key], self._total
+        taken = 0 if node.op.bodies else tracemalloc.get_traced_memory()[1] - self._base
         if node.op.bodies:
             self._let_go()  # by the last step, or the side: gone before the results are put together
         for array in result if isinstance(result, (tuple, list)) else (result,):
             if isinstance(array, np.ndarray):
                 self._note(key, _owner(array), passed_on=node.op in VIEWS or array.base is not None or bool(node.op.bodies))
-        self._compare(key)
+        taken -= self._total - before
+        self._compare(key, taken if taken > SMALL else 0)
 
     def results(self, keys: Sequence[int], arrays: Sequence[Any]) -> None:
         """What the program has returned: copies, where a result would share memory."""
@@ -219,11 +230,24 @@ class _Ledger:
         else:
             self._gone_since[number] = array
 
-    def _compare(self, key: int) -> None:
-        if self._total > self.peak:
-            self.peak, self.at = self._total, key
+    def _compare(self, key: int, work: int = 0) -> None:
+        if self._total + work > self.peak:
+            self.peak, self.at, self.work = self._total + work, key, work
             self._come_since.clear()
             self._gone_since.clear()
+
+
+@contextmanager
+def _traced() -> Iterator[None]:
+    """Within it Python notes how much memory is taken, which NumPy tells it."""
+    if tracemalloc.is_tracing():
+        yield
+        return
+    tracemalloc.start()
+    try:
+        yield
+    finally:
+        tracemalloc.stop()
 
 
 def _owner(array: Any) -> Any:
@@ -237,12 +261,12 @@ def _owner(array: Any) -> Any:
 
 
 def remembered(function: Function, args: Sequence[Any], named: dict[str, Any], training: Any) -> Memory:
-    """See `Function.memory`."""
-    values, now = function._values(args, named, training)
-    graph = run_pipeline(function.graph, now, function.passes, RULES.keys())
-    values.update(held(graph))
-    order = toposort(graph.roots)
-    closed = Graph([node for node in order if node in values], graph.roots)
+    """See `Function.memory`.
+
+    Args:
+      function: on NumPy.
+    """
+    closed, values, now = without_updates(function, args, named, training)
     found = places(closed)
     constants = {place.node: place.origin for place in found.values() if place.node.op is o.constant}
     given = [values[node] for node in closed.inputs]
@@ -250,7 +274,8 @@ def remembered(function: Function, args: Sequence[Any], named: dict[str, Any], t
     ledger.give([*given, *[node.attrs[0][1].array for node in constants]])
     program = NumpyProgram(closed, watch=ledger)
     try:
-        results = program(*given)
+        with _traced():
+            results = program(*given)
     except Exception as error:
         raise function._explained(error, now, program) from error.__cause__
     ledger.results(_keys(closed, ledger), results)
@@ -259,13 +284,16 @@ def remembered(function: Function, args: Sequence[Any], named: dict[str, Any], t
         name = node.name or (repr(node.attrs[0][1]) if node.op is o.constant else node.op.name)
         return Holder(name, kind, size, arrays, str(origin), origin.scope, origin.role, node)
 
-    variables = dict.fromkeys([node for node in order if node.op is o.variable] + [v for v, _ in graph.updates])
+    updated = [variable for variable, _ in function.graph.updates]
+    variables = dict.fromkeys([node for node in closed.inputs if node.op is o.variable] + updated)
     rows = [row("variable", node, node.origin, node.attr("uid").get().nbytes) for node in variables]
     fed = [node for node in function.feeds.nodes if node.op is not o.variable]
     rows += [row("input", node, node.origin, values[node].nbytes) for node in fed]
     rows += [row("constant", node, origin, node.attrs[0][1].array.nbytes) for node, origin in constants.items()]
     held_then = [row("result", *found[ledger.paths[key]], size, arrays) for key, size, arrays in ledger.held()]
     at = found[ledger.paths[ledger.at]] if ledger.at >= 0 else None
+    if at is not None and ledger.work:
+        rows.append(row("work", *at, ledger.work))
     return Memory(rows, held_then, at.node if at else None, str(at.origin) if at else "")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,10 +18,12 @@ from kgraph.ir.places import Path, Place, places
 from kgraph.ir.text import aligned
 from kgraph.ir.traverse import toposort
 from kgraph.lower.measured import Measured, Sample
-from kgraph.watch import held
+from kgraph.watch import without_updates
 
 if TYPE_CHECKING:
     from kgraph.function import Function
+
+Run = TypeVar("Run")
 
 #: Rows of each table that are printed.
 SHOWN = 12
@@ -77,7 +80,7 @@ class Profile:
 
     Attributes:
       engine: the name of the one that was measured.
-      runs: how many.
+      runs: how many; the figures are means of the faster half of them, as something else kept the machine busy in the others.
       seconds: of a run, in nodes and in what belongs to none. Where an engine works on several nodes at the same time, it is
         more than passes on the clock.
       call_seconds: of a run that is not measured, on the clock: what measuring adds is the difference.
@@ -149,13 +152,13 @@ class Profile:
     def __str__(self) -> str:
         many = f"{self.runs:,} run{'s' if self.runs > 1 else ''}"
         first = f"{many} on {self.engine}: {_time(self.seconds)} each; not measured, a run takes {_time(self.call_seconds)}"
-        lines = [("line", "share", "time", "of gradients", "calls", "bytes", "functions")]
+        lines: list[tuple[str, ...]] = [("line", "share", "time", "of gradients", "calls", "bytes", "functions")]
         for part in (parts := self.by_line())[:SHOWN]:
             gradient = _time(part.gradient) if part.gradient else ""
             some = ", ".join(part.functions[:3]) + (", ..." if len(part.functions) > 3 else "")
             lines.append((part.name, *self._figures(part.seconds), gradient, *_counts(part.calls, part.bytes), some))
         lines += self._more([part.seconds for part in parts], "lines", 7)
-        nodes = [("node", "share", "time", "time of a call", "calls", "bytes", "line", "scope")]
+        nodes: list[tuple[str, ...]] = [("node", "share", "time", "time of a call", "calls", "bytes", "line", "scope")]
         for row in self._rows[:SHOWN]:
             per_call = _time(row.seconds / row.calls) if row.calls else ""
             what = row.op if row.role != "gradient" else f"{row.op} (gradient)"
@@ -190,33 +193,46 @@ def profiled(function: Function, args: Sequence[Any], named: dict[str, Any], run
     """See `Function.profile`."""
     if type(runs) is not int or runs < 1:
         raise ArgumentError(f"runs is {runs!r:.40}, not a whole number from 1 on").at("profile")
-    arrays, now = function._values(args, named, training)
     engine = function.engine
-    closed, _ = function._closed(now, function._listing(), engine)
-    closed = Graph(closed.inputs, closed.roots)  # new values are outputs like any other: nothing is written
-    arrays.update(held(closed))
-    arrays.update({node: node.attrs[0][1].array for node in closed.inputs if node.op is o.constant})
+    closed, arrays, now = without_updates(function, args, named, training)
 
-    def measure() -> Measured:
+    def measure() -> tuple[list[Measured], list[float]]:
         storages = function._storages(closed, engine) if engine.stateful else {}
         profiler = engine.profiler(closed, storages, function.options)
         given = [arrays[node] for node in closed.inputs if node not in storages]
         try:
-            return profiler.measure(given, runs)
+            profiler.measure(given)  # the first one has to find memory, and on some engines compiles
+            found = [profiler.measure(given) for _ in range(runs)]
+            return found, [_seconds(lambda: profiler.run(given)) for _ in range(runs + 1)][1:]
         except Exception as error:
             raise function._explained(error, now, profiler) from error.__cause__
 
     variables = sorted([node.attr("uid") for node in closed.inputs if node.op is o.variable], key=lambda v: v.number)
-    measured = holding([variable.lock for variable in variables], measure)
+    measured, calls = holding([variable.lock for variable in variables], measure)
     shapes = {node: np.shape(arrays[node]) for node in closed.inputs}
-    return profile_of(closed, shapes, measured, engine.name, runs)
+    rows, rest = rows_of(closed, shapes, _faster(measured, lambda run: run.rest + sum(each.seconds for each in run.samples)))
+    kept = _faster(calls, float)
+    return Profile(engine.name, runs, rows, rest, sum(kept) / len(kept))
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    began = perf_counter()
+    call()
+    return perf_counter() - began
+
+
+def _faster(runs: Sequence[Run], seconds: Callable[[Run], float]) -> list[Run]:
+    """The faster half: in the others something else kept the machine busy."""
+    return sorted(runs, key=seconds)[: (len(runs) + 1) // 2]
 
 
 # ---------------------------------------------------------------------------------------------------- from samples to rows
 
 
-def profile_of(graph: Graph, shapes: Mapping[Node, Sequence[int]], measured: Measured, engine: str, runs: int) -> Profile:
-    """What was measured, with the nodes and lines that it belongs to.
+def rows_of(
+    graph: Graph, shapes: Mapping[Node, Sequence[int]], runs: Sequence[Measured]
+) -> tuple[list[NodeTime], float]:
+    """What was measured, in the mean of some runs, by the nodes and lines that it belongs to; the seconds that belong to none.
 
     The time of what an engine has fused is divided among its nodes, by the operations that the model of costs counts for each.
 
@@ -228,21 +244,21 @@ def profile_of(graph: Graph, shapes: Mapping[Node, Sequence[int]], measured: Mea
     seconds: dict[Path, float] = {}
     calls: dict[Path, int] = {}
     sizes: dict[Path, int | None] = {}
-    for sample in measured.samples:
-        for path, part in _shares(sample, costs):
-            seconds[path] = seconds.get(path, 0.0) + part * sample.seconds
+    for sample in runs[-1].samples:
+        for path in sample.paths:
             calls[path] = max(calls.get(path, 0), sample.calls)
             if sample.bytes is not None:
-                sizes[path] = (sizes.get(path) or 0) + sample.bytes
+                sizes[path] = sample.bytes
     for path, count in calls.items():
         if path not in sizes:
             sizes[path] = (int(costs[path].bytes) * count if path in costs else 0) if costs else None
-    rows = [
-        _row(found[path], took / runs, round(calls[path] / runs), None if size is None else round(size / runs))
-        for path, took in seconds.items()
-        for size in [sizes[path]]
-    ]
-    return Profile(engine, runs, rows, measured.rest / runs, measured.call)
+    for run in runs:
+        for sample in run.samples:
+            for path, part in _shares(sample, costs):
+                seconds[path] = seconds.get(path, 0.0) + part * sample.seconds / len(runs)
+    rest = sum(run.rest for run in runs) / len(runs)
+    rest += sum([seconds.pop(path) for path in list(seconds) if found[path].node.op is o.absent])  # it computes nothing
+    return [_row(found[path], took, calls[path], sizes[path]) for path, took in seconds.items()], rest
 
 
 def _row(place: Place, seconds: float, calls: int, size: int | None) -> NodeTime:

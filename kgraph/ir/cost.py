@@ -157,7 +157,7 @@ class _Walk:
             if node in self.types:
                 continue
             if node.op.source:
-                self.types[node] = node.type
+                self.types[node] = _filled(node.type)  # what is absent from a side may have sizes that are not known
                 continue
             operands = [self.types[i] for i in node.inputs]
             if node not in needed and not node.op.effect:

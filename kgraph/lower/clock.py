@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import perf_counter
 from types import TracebackType
 from typing import Any
@@ -32,7 +31,8 @@ class Clock:
         count = len(self.paths)
         self.calls, self.seconds = [0] * count, [0.0] * count
         self.read, self.written = [0] * count, [0] * count
-        self._stack: list[list[float]] = [[0.0, 0.0, 0.0]]  # of the nodes at work: when they came, began, and what is not theirs
+        # Of the nodes at work: when they came, when they began, and the seconds since that are not theirs.
+        self._stack: list[list[float]] = [[0.0, 0.0, 0.0]]
 
     def key(self, path: Path, node: Node) -> int:
         self.paths.append(path)
@@ -77,16 +77,6 @@ def _moved(node: Node, read: int, written: int) -> int:
     return 2 * written if node.op in MOVES else read + written
 
 
-def seconds_of(call: Callable[[], Any], runs: int) -> float:
-    """The median of what a call takes, after one that does not count."""
-    found = []
-    for _ in range(runs + 1):
-        began = perf_counter()
-        call()
-        found.append(perf_counter() - began)
-    return statistics.median(found[1:])
-
-
 class NumpyProfiler:
     """The program of a graph, and its twin with a clock."""
 
@@ -94,17 +84,17 @@ class NumpyProfiler:
         self._clock = Clock()
         self._plain, self._timed = NumpyProgram(graph), NumpyProgram(graph, watch=self._clock)
 
-    def measure(self, values: Sequence[Any], runs: int) -> Measured:
-        plain, timed, clock = self._plain, self._timed, self._clock
-        clock.clear()
-        timed(*values)
+    def run(self, values: Sequence[Any]) -> Any:
+        return self._plain(*values)
+
+    def measure(self, values: Sequence[Any]) -> Measured:
+        clock = self._clock
         clock.clear()
         began = perf_counter()
-        for _ in range(runs):
-            timed(*values)
+        self._timed(*values)
         rest = perf_counter() - began - clock.others
-        return Measured(clock.samples(), max(rest, 0.0), seconds_of(lambda: plain(*values), runs))
+        return Measured(clock.samples(), max(rest, 0.0))
 
     def locate(self, trace: TracebackType | None) -> list[tuple[str, int]]:
-        """As of a program: errors come from the twin, which runs first."""
+        """As of a program: an error comes from the twin, which runs first."""
         return self._timed.locate(trace)

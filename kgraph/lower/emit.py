@@ -113,9 +113,13 @@ class NumpyProgram:
         plan = Plan(graph, handed_on, loose)
         bodies = {
             (number, name): NumpyProgram(
-                body, quiet=False, handed_on=node.op is o.scan, loose=loose_parameters(node, body, plan.loose),
-                watch=watch, path=(*_numbered(path, number), (name, -1)),
-            )  # fmt: skip
+                body,
+                quiet=False,
+                handed_on=node.op is o.scan,
+                loose=loose_parameters(node, body, plan.loose),
+                watch=watch,
+                path=(*_numbered(path, number), (name, -1)),
+            )
             for number, node in enumerate(plan.order)
             if plan.needs_statement(node)
             for name in node.op.bodies

@@ -9,11 +9,11 @@ from kgraph.ir.places import Path
 
 
 class Sample(NamedTuple):
-    """One thing that a program computes, in all runs together.
+    """One thing that a program computes, in a run.
 
     Attributes:
       paths: of the nodes that it computes: several, if the engine has made one operation of them.
-      calls: how many times it ran.
+      calls: how many times: in a loop, once for each step.
       seconds: that it took, without those of samples of its bodies.
       bytes: that it read and wrote; None where the engine cannot say.
     """
@@ -25,21 +25,22 @@ class Sample(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A measurement.
+    """A run that was measured.
 
     Attributes:
       samples: there may be several of one node: then it ran as often as the one that ran most.
-      rest: seconds that belong to no node, in all runs together.
-      call: seconds of one run that is not measured.
+      rest: seconds that belong to no node.
     """
 
     samples: Sequence[Sample]
     rest: float
-    call: float
 
 
 class Profiler(Protocol):
     """A program that can be measured. It may have `explain` or `locate`, as programs have."""
 
-    def measure(self, values: Sequence[Any], runs: int) -> Measured:
-        """Runs it so many times, after once that does not count."""
+    def run(self, values: Sequence[Any]) -> Any:
+        """Runs it, as a call does."""
+
+    def measure(self, values: Sequence[Any]) -> Measured:
+        """Runs it, and measures."""

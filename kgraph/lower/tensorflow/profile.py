@@ -9,7 +9,6 @@ from typing import Any
 from tensorflow.core.protobuf import config_pb2
 
 from kgraph.ir.places import Path
-from kgraph.lower.clock import seconds_of
 from kgraph.lower.measured import Measured, Sample
 from kgraph.lower.tensorflow.program import Program
 
@@ -27,26 +26,25 @@ class TensorFlowProfiler:
         self._program, self._traced = program, program.traced()
         self.explain = program.explain
 
-    def measure(self, values: Sequence[Any], runs: int) -> Measured:
+    def run(self, values: Sequence[Any]) -> Any:
+        return self._program.call(*values)
+
+    def measure(self, values: Sequence[Any]) -> Measured:
         seconds: dict[Path, float] = {}
         calls: dict[str, int] = {}  # by the name of the op
-        self._trace(values)
-        for _ in range(runs):
-            for name, took in self._trace(values):
-                path = path_of(name)
-                seconds[path] = seconds.get(path, 0.0) + took
-                calls[name] = calls.get(name, 0) + 1
+        for name, took in self._trace(values):
+            path = path_of(name)
+            seconds[path] = seconds.get(path, 0.0) + took
+            calls[name] = calls.get(name, 0) + 1
         rest = seconds.pop((), 0.0)
-        # A node is several ops: it ran as often as the one that did most. But of loops and branches some ops run in each step.
+        # A node is several ops: it ran as often as the one that did most. But of a loop some ops run in each step.
         counts: dict[Path, list[int]] = {path: [] for path in seconds}
         for name, count in calls.items():
             if path := path_of(name):
                 counts[path].append(count)
-        around = {path[:end] for path in seconds for end in range(1, len(path))}
-        samples = [
-            Sample((path,), (min if path in around else max)(counts[path]), took) for path, took in seconds.items()
-        ]
-        return Measured(samples, rest, seconds_of(lambda: self._program.call(*values), runs))
+        loops = {path[:end] for path in seconds for end in range(1, len(path)) if path[end][0] == "body"}
+        samples = [Sample((path,), (min if path in loops else max)(counts[path]), took) for path, took in seconds.items()]
+        return Measured(samples, rest)
 
     def _trace(self, values: Sequence[Any]) -> list[tuple[str, float]]:
         """The names of the ops that ran, and the seconds that each took."""

@@ -93,8 +93,9 @@ class Home:
         return not self.session._closed
 
     def callable(
-        self, feeds: Sequence[Any], fetches: Sequence[Any], targets: Sequence[Any] = (), small: bool = False, trace: bool = False
-    ) -> Callable[..., Any]:
+        self, feeds: Sequence[Any], fetches: Sequence[Any], targets: Sequence[Any] = (), small: bool = False,
+        trace: bool = False,
+    ) -> Callable[..., Any]:  # fmt: skip
         """The function of the values of tensors that returns those of others, and runs ops.
 
         Args:

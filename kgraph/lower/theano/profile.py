@@ -15,7 +15,6 @@ from theano.graph.opt import GlobalOptimizer
 from theano.graph.toolbox import Feature
 
 from kgraph.ir.places import Path
-from kgraph.lower.clock import seconds_of
 from kgraph.lower.measured import Measured, Sample
 from kgraph.lower.theano.loops import LoopOp
 from kgraph.lower.theano.program import TheanoProgram
@@ -76,17 +75,16 @@ class TheanoProfiler:
         self._program = program
         self.locate = program.locate
 
-    def measure(self, values: Sequence[Any], runs: int) -> Measured:
-        call = self._program.call
-        call(*values)
+    def run(self, values: Sequence[Any]) -> Any:
+        return self._program.call(*values)
+
+    def measure(self, values: Sequence[Any]) -> Measured:
         with _timed(self._program):
             began = perf_counter()
-            for _ in range(runs):
-                call(*values)
+            self._program.call(*values)
             took = perf_counter() - began
-            samples = list(_samples(self._program, (), runs))
-        rest = took - sum(sample.seconds for sample in samples)
-        return Measured(samples, max(rest, 0.0), seconds_of(lambda: call(*values), runs))
+            samples = list(_samples(self._program, (), 1))
+        return Measured(samples, max(took - sum(sample.seconds for sample in samples), 0.0))
 
 
 def _programs(program: TheanoProgram) -> list[TheanoProgram]:

@@ -145,12 +145,13 @@ class _Ledger:
         self.paths: list[Path] = []
         self.peak, self.at, self.work = 0, -1, 0
         self._base = 0
+        self._open: list[tuple[int, list[int]]] = []  # loops and branches at work, and the numbers of what they have made room for
         self._nodes: list[Node] = []
         self._total = 0
         self._count = 0
         self._alive: dict[int, _Array] = {}  # by numbers of their own: an id may be used again
         self._known: dict[int, tuple[Any, int]] = {}  # id -> the reference, and the number; -1 of what is not counted here
-        self._gone: list[int] = []  # since the last node began: alive while it was computed
+        self._gone: list[int] = []  # since the last node began, in order: they were alive then
         self._come_since: set[int] = set()
         self._gone_since: dict[int, _Array] = {}
 
@@ -165,38 +166,59 @@ class _Ledger:
         return len(self.paths) - 1
 
     def before(self, key: int, *operands: Any) -> None:
-        self._let_go()
-        tracemalloc.reset_peak()
-        self._base = tracemalloc.get_traced_memory()[0]
+        if self._open:  # a loop makes room for its results before its first step; it hands them over after the last one
+            gone = sum([self._alive[number].bytes for number in self._gone])
+            room = tracemalloc.get_traced_memory()[0] - self._base + gone
+            if room > SMALL:
+                owner, rooms = self._open[-1]
+                rooms.append(self._add(owner, room))
+        if self._nodes[key].op.bodies:
+            self._open.append((key, []))
+        self._begin()
 
     def after(self, key: int, result: Any) -> None:
-        node, before = self._nodes[key], self._total
-        taken = 0 if node.op.bodies else tracemalloc.get_traced_memory()[1] - self._base
-        if node.op.bodies:
-            self._let_go()  # by the last step, or the side: gone before the results are put together
-        for array in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(array, np.ndarray):
-                self._note(key, _owner(array), passed_on=node.op in VIEWS or array.base is not None or bool(node.op.bodies))
-        taken -= self._total - before
-        self._compare(key, taken if taken > SMALL else 0)
+        made = result if isinstance(result, (tuple, list)) else (result,)
+        op = self._nodes[key].op
+        rooms = self._open.pop()[1] if op.bodies else []
+        self._end(key, [(key, array, op in VIEWS or bool(op.bodies)) for array in made], rooms)
 
     def results(self, keys: Sequence[int], arrays: Sequence[Any]) -> None:
         """What the program has returned: copies, where a result would share memory."""
-        self._let_go()
-        for key, array in zip(keys, arrays, strict=True):
+        self._end(self.at, [(key, array, True) for key, array in zip(keys, arrays, strict=True)])
+
+    def _begin(self) -> None:
+        """From here on Python notes what is taken at most."""
+        while self._gone:
+            self._drop(self._gone.pop())
+        tracemalloc.reset_peak()
+        self._base = tracemalloc.get_traced_memory()[0]
+
+    def _end(self, key: int, made: Iterable[tuple[int, Any, bool]], rooms: Iterable[int] = ()) -> None:
+        """What has been made since `_begin`: (key, array, whether it may be one that was there). It is on top of what was there
+        then; some of that may have gone before it was made."""
+        most = self._total + tracemalloc.get_traced_memory()[1] - self._base
+        for number in rooms:
+            self._drop(number)
+        for of, array, passed_on in made:
             if isinstance(array, np.ndarray):
-                self._note(key, _owner(array), passed_on=True)
-        self._compare(self.at)
+                self._note(of, _owner(array), passed_on or array.base is not None)
+        for number in self._gone[:]:  # those of the last step of a loop, which go before its results are put together
+            if self._total <= most:
+                break
+            self._gone.remove(number)
+            self._drop(number)
+        work = most - self._total
+        self._compare(key, work if work > SMALL else 0)
+        self._begin()
 
     def held(self) -> list[tuple[int, int, int]]:
-        """What was alive at the peak: (key, bytes, arrays)."""
-        self._let_go()
+        """What was alive at the peak: (key, bytes, arrays), in the order of the program."""
         found: dict[int, tuple[int, int]] = {}
         there = [array for number, array in self._alive.items() if number not in self._come_since]
         for key, size in [*there, *self._gone_since.values()]:
             total, count = found.get(key, (0, 0))
             found[key] = (total + size, count + 1)
-        return [(key, total, count) for key, (total, count) in found.items()]
+        return [(key, total, count) for key, (total, count) in sorted(found.items())]
 
     def _note(self, key: int, array: Any, passed_on: bool) -> None:
         """An array that a node has given: a new one, one that it was given (``passed_on``), or has written over."""
@@ -205,8 +227,7 @@ class _Ledger:
             if passed_on or known[1] < 0:
                 return
             self._drop(known[1])
-        self._count += 1
-        number, place = self._count, id(array)
+        number, place = self._add(key, array.nbytes), id(array)
 
         def died(_: Any) -> None:
             del self._known[place]
@@ -214,13 +235,13 @@ class _Ledger:
 
         # One reference for each array: what is written over is let go of by hand above, and its reference with it.
         self._known[place] = (weakref.ref(array, died), number)
-        self._alive[number] = _Array(key, array.nbytes)
-        self._come_since.add(number)
-        self._total += array.nbytes
 
-    def _let_go(self) -> None:
-        while self._gone:
-            self._drop(self._gone.pop())
+    def _add(self, key: int, size: int) -> int:
+        self._count += 1
+        self._alive[self._count] = _Array(key, size)
+        self._come_since.add(self._count)
+        self._total += size
+        return self._count
 
     def _drop(self, number: int) -> None:
         array = self._alive.pop(number)
@@ -276,9 +297,9 @@ def remembered(function: Function, args: Sequence[Any], named: dict[str, Any], t
     try:
         with _traced():
             results = program(*given)
+            ledger.results(_keys(closed, ledger), results)
     except Exception as error:
         raise function._explained(error, now, program) from error.__cause__
-    ledger.results(_keys(closed, ledger), results)
 
     def row(kind: str, node: Node, origin: Origin, size: int, arrays: int = 1) -> Holder:
         name = node.name or (repr(node.attrs[0][1]) if node.op is o.constant else node.op.name)

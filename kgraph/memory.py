@@ -145,7 +145,7 @@ class _Ledger:
         self.paths: list[Path] = []
         self.peak, self.at, self.work = 0, -1, 0
         self._base = 0
-        self._open: list[tuple[int, list[int]]] = []  # loops and branches at work, and the numbers of what they have made room for
+        self._open: list[tuple[int, list[int]]] = []  # loops and branches at work, and the numbers of the room that they made
         self._nodes: list[Node] = []
         self._total = 0
         self._count = 0

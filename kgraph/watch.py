@@ -108,8 +108,8 @@ def held(graph: Graph) -> dict[Node, Any]:
 def without_updates(
     function: Function, args: Sequence[Any], named: dict[str, Any], training: Any
 ) -> tuple[Graph, dict[Node, Any], int]:
-    """For who looks at a call: the graph as the engine gets it, but with the new values of variables as outputs, so that none is
-    written; the values of its inputs, and of the placeholders that it does not need; the phase.
+    """For who looks at a call: the graph as the engine gets it, but new values of variables are outputs, and none is written;
+    the values of its inputs, and of the placeholders that it does not need; the phase.
 
     Args:
       args, named, training: as of the call.

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 #: Rows of each table that are printed.
 SHOWN = 12
 
-#: Bytes that a node has to take for itself to be worth mentioning: Python takes some for whatever it does.
-SMALL = 2**14
+#: Bytes that a node has to take for itself to be worth mentioning: NumPy has buffers for whatever it casts.
+SMALL = 2**16
+#: Bytes that a loop has to make room for, between its nodes, to be told from what Python takes for its own objects.
+ROOM = 2**12
 
 KINDS = ("variables", "inputs", "constants", "results", "work")
 
@@ -169,7 +171,7 @@ class _Ledger:
         if self._open:  # a loop makes room for its results before its first step; it hands them over after the last one
             gone = sum([self._alive[number].bytes for number in self._gone])
             room = tracemalloc.get_traced_memory()[0] - self._base + gone
-            if room > SMALL:
+            if room > ROOM:
                 owner, rooms = self._open[-1]
                 rooms.append(self._add(owner, room))
         if self._nodes[key].op.bodies:

@@ -186,7 +186,8 @@ class _Ledger:
 
     def results(self, keys: Sequence[int], arrays: Sequence[Any]) -> None:
         """What the program has returned: copies, where a result would share memory."""
-        self._end(self.at, [(key, array, True) for key, array in zip(keys, arrays, strict=True)])
+        if keys:
+            self._end(keys[-1], [(key, array, True) for key, array in zip(keys, arrays, strict=True)])
 
     def _begin(self) -> None:
         """From here on Python notes what is taken at most."""
@@ -321,7 +322,10 @@ def remembered(function: Function, args: Sequence[Any], named: dict[str, Any], t
 
 
 def _keys(graph: Graph, ledger: _Ledger) -> list[int]:
-    """The keys of the results of a graph; of what is only handed on, that of the last node."""
+    """The keys of the results of a graph, new ones for those that have no statement."""
     numbers = {path: key for key, path in enumerate(ledger.paths)}
     order = {node: number for number, node in enumerate(toposort(graph.roots, stop=graph.inputs))}
-    return [numbers.get((("", order[root]),), ledger.at) for root in graph.roots]
+    paths: list[Path] = [(("", order[root]),) for root in graph.roots]
+    return [
+        numbers[path] if path in numbers else ledger.key(path, root) for path, root in zip(paths, graph.roots, strict=True)
+    ]

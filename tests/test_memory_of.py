@@ -179,3 +179,4 @@ def test_the_phase_is_that_of_a_call() -> None:
         assert [row.name for row in memory.results] == ["exp", "matmul"]
         assert memory.peak == 3 * MEGABYTE
     assert K.function([], []).memory([]).peak == 0
+    assert K.function([x], [x]).memory([ONES]).peak == 2 * MEGABYTE  # a call gives a copy

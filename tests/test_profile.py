@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
 
 import kgraph.ir.ops as o
 from kgraph import backend as K
 from kgraph.errors import ArgumentError, EngineError, FeedError, IndexOutOfRange
 from kgraph.ir.node import Graph
+from kgraph.ir.places import places
 from kgraph.ir.traverse import toposort
+from kgraph.lower import measured
+from kgraph.lower.clock import Clock
+from kgraph.lower.emit import NumpyProgram
 from kgraph.lower.engine import Engine
-from kgraph.lower.measured import Measured, Sample
 from kgraph.lower.numpy import RULES
 from kgraph.profile import REST, NodeTime, Profile, rows_of
+from kgraph.watch import watched
+from tests.ir.strategies import Sample, graphs, quick
 
 
 def line() -> int:
@@ -187,8 +194,9 @@ def test_what_is_fused_is_divided_by_operations() -> None:
     y = K.exp(x) + 1.0
     graph = Graph([x.node], [K.sum(y).node])
     order = {node.op.name: (("", number),) for number, node in enumerate(toposort(graph.roots))}
-    fused = Sample((order["exp"], order["add"]), 1, 11.0)
-    runs = [Measured([fused, Sample((order["sum"],), 1, 3.0), Sample((order["sum"],), 2, 1.0)], 0.5)] * 2
+    fused = measured.Sample((order["exp"], order["add"]), 1, 11.0)
+    sums = [measured.Sample((order["sum"],), 1, 3.0), measured.Sample((order["sum"],), 2, 1.0)]
+    runs = [measured.Measured([fused, *sums], 0.5)] * 2
     rows, rest = rows_of(graph, {x.node: (5,)}, runs)
     found = {row.op: (row.seconds, row.calls, row.bytes) for row in rows}
     # Of the model: 10 operations for an exp, 1 for an addition.
@@ -202,3 +210,22 @@ def test_an_engine_that_does_not_measure() -> None:
     with pytest.raises(EngineError, match="the engine mute does not measure its programs") as caught:
         f.profile([[1, 2]])
     assert "engine='numpy'" in str(caught.value)
+
+
+@given(graphs())
+@quick
+def test_the_twin_with_a_clock_computes_the_same(sample: Sample) -> None:
+    clock, ran = Clock(), Counter[str]()
+    plain, timed = NumpyProgram(sample.closed), NumpyProgram(sample.closed, watch=clock)
+    clock.clear()
+    for result, expected in zip(timed(*sample.values), plain(*sample.values), strict=True):
+        np.testing.assert_array_equal(result, expected, strict=True)
+    watched(sample.closed, dict(zip(sample.closed.inputs, sample.values, strict=True)), lambda node, *_: ran.update([node.op.name]))
+    counted = Counter[str]()
+    found = places(sample.closed)
+    for each in clock.samples():
+        (path,) = each.paths
+        counted[found[path].node.op.name] += each.calls
+        assert each.seconds >= 0
+    assert counted <= ran  # what nobody reads, or is only a name for another node, has no statement
+    assert not Counter({op: ran[op] for op in ("scan", "cond")}) - counted

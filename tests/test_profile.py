@@ -229,3 +229,25 @@ def test_the_twin_with_a_clock_computes_the_same(sample: Sample) -> None:
         assert each.seconds >= 0
     assert counted <= ran  # what nobody reads, or is only a name for another node, has no statement
     assert not Counter({op: ran[op] for op in ("scan", "cond")}) - counted
+
+
+def test_loops_of_one_structure_have_lines_of_their_own() -> None:
+    """Their bodies are one and the same."""
+
+    def looped(step: Any) -> Any:
+        x = K.placeholder((2, 4, 3), name="x")
+        return K.function([x], K.rnn(step, x, [K.zeros((2, 3))])[0])
+
+    def one(part: Any, states: list[Any]) -> Any:
+        h = K.cos(states[0]) + part
+        return h, [h]
+
+    def other(part: Any, states: list[Any]) -> Any:
+        h = K.cos(states[0]) + part
+        return h, [h]
+
+    functions = {step: looped(step) for step in (one, other)}
+    for step, f in functions.items():
+        at = inspect.getsourcelines(step)[1] + 1
+        found = only(f.profile(np.ones((2, 4, 3)), runs=1), "cos")
+        assert (found.calls, found.line.rpartition(":")[2]) == (4, str(at))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 from collections import Counter
 from typing import Any
@@ -88,7 +89,8 @@ def test_loops_branches_and_gradients(engine: str) -> None:
     f = K.function([x], [last, *K.gradients(K.sum(last), [w])])
     values = np.ones((2, 5, 3))
     values[:, 2:4] = -1
-    profile = f.profile(values, runs=2)
+    profile, asked = f.profile(values, runs=2), line()
+    assert not [row for row in profile.nodes() if row.line.endswith(f"test_profile.py:{asked}")]  # what the passes made has lines
     assert only(profile, "sin").calls == 3
     assert only(profile, "cos", "gradient").calls == 3
     matmul = [row for row in profile.nodes() if row.op == "matmul"]
@@ -229,6 +231,21 @@ def test_the_twin_with_a_clock_computes_the_same(sample: Sample) -> None:
         assert each.seconds >= 0
     assert counted <= ran  # what nobody reads, or is only a name for another node, has no statement
     assert not Counter({op: ran[op] for op in ("scan", "cond")}) - counted
+
+
+def test_the_time_of_a_loop_is_without_that_of_its_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr("kgraph.lower.clock.perf_counter", lambda: float(next(ticks)))
+    clock, x = Clock(), o.scalar(1.0, "float32")
+    outer, inner = clock.key((("", 0),), x), clock.key((("", 0), ("body", 1)), x)
+    clock.clear()
+    clock.before(outer)  # looks at 0, begins at 1
+    for _ in range(2):
+        clock.before(inner)  # 2, 3
+        clock.after(inner, None)  # ends at 4, goes at 5
+    clock.after(outer, None)  # 10, 11
+    assert [(sample.calls, sample.seconds) for sample in clock.samples()] == [(1, 10.0 - 1 - 2 * 3), (2, 2.0)]
+    assert clock.others == 11
 
 
 def test_loops_of_one_structure_have_lines_of_their_own() -> None:

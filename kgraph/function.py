@@ -379,8 +379,7 @@ class Function:
     # ------------------------------------------------------------------------------------------------ errors
 
     def _explained(self, error: Exception, now: int, program: Any = None) -> Exception:
-        """An exception of the program of a phase, or of another one of the same graph, with the node that raised it: the K
-        function, its operands, the user's line."""
+        """An exception of a program of a phase with the node that raised it: the K function, its operands, the user's line."""
         program = program or self._programs.get(now)
         if isinstance(error, KGraphError) and error.place:
             return error

@@ -6,7 +6,7 @@ NumPy's meaning of an op is what every engine is held to, so that what is seen h
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from kgraph.ir.node import Graph, Node
 from kgraph.ir.traverse import toposort
 from kgraph.lower.numpy import RULES
 from kgraph.quiet import quietly
+
+if TYPE_CHECKING:
+    from kgraph.function import Function
 
 Array = np.ndarray[Any, Any]
 
@@ -101,3 +104,29 @@ class _Watched:
 
         run.types = inner.types  # type: ignore[attr-defined]
         return run
+
+
+def held(graph: Graph) -> dict[Node, Any]:
+    """The values of a graph's variables, and the keys of its streams, which stay where they are."""
+    found: dict[Node, Any] = {}
+    for node in toposort(graph.roots):
+        if node.op is o.variable:
+            found[node] = node.attr("uid").get()
+        elif node.op is o.stream:
+            found[node] = node.attr("uid").key
+    return found
+
+
+def without_updates(
+    function: Function, args: Sequence[Any], named: dict[str, Any], training: Any
+) -> tuple[Graph, dict[Node, Any], int]:
+    """For who looks at a call: the graph as the engine gets it, but new values of variables are outputs, and none is written;
+    the values of its inputs, and of the placeholders that it does not need; the phase.
+
+    Args:
+      args, named, training: as of the call.
+    """
+    arrays, now = function._values(args, named, training)
+    closed, _ = function._closed(now, function._listing(), function.engine)
+    arrays.update({node: node.attrs[0][1].array for node in closed.inputs if node.op is o.constant})
+    return Graph(closed.inputs, closed.roots), {**arrays, **held(closed)}, now

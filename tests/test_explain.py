@@ -264,3 +264,16 @@ def test_graphs_are_the_same_whatever_is_counted() -> None:
     f.bisect(lambda one: not seen.append(one.graph))  # type: ignore[func-returns-value]
     assert seen == [f.optimized()]
     assert [r.rule for r in whole if r.by == "toys"] == ["back", "turned"]
+
+
+def test_what_is_absent_from_a_side_may_have_sizes_that_are_not_known() -> None:
+    x, w = K.placeholder((None, 4), name="x"), K.variable(np.ones((4, 4)), name="w")
+    h = K.tanh(K.dot(x, w))
+    loss = K.sum(K.switch(K.sum(x) > 0, lambda: K.exp(h), lambda: K.dot(h, w)))
+    f = K.function([x], K.gradients(loss, [w]))
+    assert "absent" in {node.op.name for cond in _conds(f.optimized()) for node in toposort(cond.attr("then").roots)}
+    assert f.explain().stages[-1].cost is not None
+
+
+def _conds(graph: Graph) -> list[Any]:
+    return [node for node in toposort(graph.roots) if node.op is o.cond]

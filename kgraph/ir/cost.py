@@ -57,7 +57,8 @@ class Cost(NamedTuple):
 
 # ---------------------------------------------------------------------------------------------------- operations of an op
 
-_VIEWS = frozenset((
+#: Ops that only name elements otherwise.
+VIEWS = frozenset((
     o.reshape, o.transpose, o.expand_dims, o.squeeze, o.flip, o.broadcast_to, o.broadcast_like, o.index, o.identity,
     o.stop_gradient, o.print_, o.item, o.shape, o.size, o.absent,
 ))  # fmt: skip
@@ -69,7 +70,7 @@ _DEAR_OPS = frozenset((
 ))  # fmt: skip
 
 #: Ops that move elements: they read as many as they write.
-_MOVES = frozenset((o.concatenate, o.repeat, o.tile, o.pad, o.gather, o.pick, o.one_hot, o.arange, o.cast))
+MOVES = frozenset((o.concatenate, o.repeat, o.tile, o.pad, o.gather, o.pick, o.one_hot, o.arange, o.cast))
 
 
 def _matmul(node: Node, operands: Sequence[Any], out: Any) -> int:
@@ -105,7 +106,7 @@ _OPERATIONS: dict[Op, Callable[[Node, Sequence[Any], Any], int]] = {
 
 
 def _operations(node: Node, operands: Sequence[Any], out: Any) -> int:
-    if node.op in _VIEWS or node.op in _MOVES:
+    if node.op in VIEWS or node.op in MOVES:
         return 0
     count = _OPERATIONS.get(node.op)
     if count is not None:
@@ -156,7 +157,7 @@ class _Walk:
             if node in self.types:
                 continue
             if node.op.source:
-                self.types[node] = node.type
+                self.types[node] = _filled(node.type)  # what is absent from a side may have sizes that are not known
                 continue
             operands = [self.types[i] for i in node.inputs]
             if node not in needed and not node.op.effect:
@@ -173,11 +174,11 @@ class _Walk:
 
     def _plain(self, node: Node, operands: Sequence[Any]) -> None:
         self.types[node] = out = self._type(node, operands)
-        if node.op in _VIEWS:
+        if node.op in VIEWS:
             self.each[node] = Cost(1, 0, 0, 0, 0)
             return
         written = bytes_of(out)
-        read = written if node.op in _MOVES else sum(map(bytes_of, operands))
+        read = written if node.op in MOVES else sum(map(bytes_of, operands))
         self.each[node] = Cost(1, _operations(node, operands, out), read, written, 0)
 
     def _type(self, node: Node, operands: Sequence[Any]) -> Any:
@@ -219,7 +220,7 @@ class _Walk:
         owner: dict[Node, Node] = {}
         last: dict[Node, int] = {}
         for number, node in enumerate(order):
-            owner[node] = owner[node.inputs[0]] if node.op in _VIEWS and node.inputs else node
+            owner[node] = owner[node.inputs[0]] if node.op in VIEWS and node.inputs else node
             for i in node.inputs:
                 last[owner[i]] = number
         given = set(graph.inputs)
@@ -332,6 +333,17 @@ class Unknowns:
 
 #: Divisible by what strides and shapes are likely to divide by.
 _APART = [12 * (10007 * 7**k + 2) for k in range(40)]
+
+
+def walk_of(graph: Graph, shapes: Mapping[Node, Sequence[int]]) -> _Walk:
+    """The costs of the nodes of a graph whose inputs have these shapes.
+
+    Raises: ArgumentError if they do not go together.
+    """
+    try:
+        return _Walk(graph, {node: node.type.with_shape(tuple(shapes[node])) for node in graph.inputs})
+    except _Meet as meet:
+        raise ArgumentError(f"the sizes do not go together: {meet.error.message}") from meet.error
 
 
 def _named(groups: Sequence[Sequence[tuple[Node, int]]]) -> dict[str, list[tuple[Node, int]]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from types import CodeType, TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,6 +17,7 @@ import kgraph.ir.ops as o
 from kgraph.ir.node import Constant, Graph, Node
 from kgraph.ir.op import Op
 from kgraph.ir.ops.index import HIGHEST
+from kgraph.ir.places import Path
 from kgraph.ir.sizes import loose_parameters, sizes_meet
 from kgraph.ir.types import FLOATS
 from kgraph.lower.plan import WHOLE_VIEWS, Plan, fits
@@ -73,6 +74,19 @@ _SPELLED: dict[Op, Callable[[Node, str], str | None]] = {
 _SPACE = {"int": int, **{name: getattr(np, name) for name in ("array", "int32", *FLOATS)}}
 
 
+class Watch(Protocol):
+    """Who looks at a program while it runs. What it is given it may not keep: memory is freed, and written over, as ever."""
+
+    def key(self, path: Path, node: Node) -> int:
+        """The number that the program has for a node at a place; asked while the program is written."""
+
+    def before(self, key: int, *operands: Any) -> None:
+        """Called before the node is computed."""
+
+    def after(self, key: int, result: Any) -> None:
+        """Called when it is there, and what nobody needs any more is freed."""
+
+
 class NumpyProgram:
     """The program of a graph.
 
@@ -84,17 +98,27 @@ class NumpyProgram:
         within its own quiet.
       handed_on: the results are those of a step, which may be in the memory of its operands: the loop copies what it keeps.
       loose: inputs whose sizes are computed from values.
+      watch: is told of each node that is computed, for a program that is looked at while it runs.
+      path: of the body whose program it is.
 
     Attributes:
       source: its text.
       call: the function itself.
     """
 
-    def __init__(self, graph: Graph, quiet: bool = True, handed_on: bool = False, loose: Iterable[Node] = ()):
+    def __init__(
+        self, graph: Graph, quiet: bool = True, handed_on: bool = False, loose: Iterable[Node] = (),
+        watch: Watch | None = None, path: Path = (("", -1),),
+    ):  # fmt: skip
         plan = Plan(graph, handed_on, loose)
         bodies = {
             (number, name): NumpyProgram(
-                body, quiet=False, handed_on=node.op is o.scan, loose=loose_parameters(node, body, plan.loose)
+                body,
+                quiet=False,
+                handed_on=node.op is o.scan,
+                loose=loose_parameters(node, body, plan.loose),
+                watch=watch,
+                path=(*_numbered(path, number), (name, -1)),
             )
             for number, node in enumerate(plan.order)
             if plan.needs_statement(node)
@@ -103,7 +127,7 @@ class NumpyProgram:
         }
         count = len(plan.order)
         self._bodies = bodies
-        self._chunks = [_Chunk(plan, bodies, start, start + CHUNK) for start in range(0, max(count, 1), CHUNK)]
+        self._chunks = [_Chunk(plan, bodies, start, start + CHUNK, watch, path) for start in range(0, max(count, 1), CHUNK)]
         call = self._chunks[0].function if count <= CHUNK else _driver(plan, self._chunks)
         self.call: Any = quietly(call) if quiet else call
         self.call.types = [root.type for root in graph.roots]
@@ -136,6 +160,11 @@ class NumpyProgram:
         return found
 
 
+def _numbered(path: Path, number: int) -> Path:
+    """The path of the node of a number in the body of a path."""
+    return (*path[:-1], (path[-1][0], number))
+
+
 def _is_number(node: Node) -> bool:
     """Whether a node is a constant number other than NaN, which Python compares with others as NumPy does."""
     return node.op is o.constant and not node.ndim and bool(node.attrs[0][1].array == node.attrs[0][1].array)
@@ -154,11 +183,15 @@ class _Chunk:
       numbers: line, from 0 -> number of the node.
     """
 
-    def __init__(self, plan: Plan, bodies: dict[tuple[int, str], NumpyProgram], start: int, stop: int):
-        self.plan, self.bodies, self.start, self.stop = plan, bodies, start, stop
+    def __init__(
+        self, plan: Plan, bodies: dict[tuple[int, str], NumpyProgram], start: int, stop: int, watch: Watch | None, path: Path
+    ):
+        self.plan, self.bodies, self.start, self.stop, self.watch, self.path = plan, bodies, start, stop, watch, path
         self.last = stop >= len(plan.order)
         self.names: dict[Node, str] = {}
         self.space: dict[str, Any] = {**_SPACE, "same_sizes": same_sizes, "fitting": fitting, "kept": kept}
+        if watch is not None:
+            self.space.update(_before=watch.before, _after=watch.after)
         self._spare: list[str] = []
         self._fixed: dict[Any, str] = {}
         self._count = 0
@@ -189,7 +222,7 @@ class _Chunk:
 
     def forget(self) -> None:
         """Let go of the graph: the program outlives the function that it was made for."""
-        del self.plan, self.bodies, self.takes, self.gives, self.names, self.space, self._fixed, self._spare
+        del self.watch, self.plan, self.bodies, self.takes, self.gives, self.names, self.space, self._fixed, self._spare
 
     def _taken(self, nodes: Sequence[Node]) -> list[Node]:
         if self.start == 0 and self.last:
@@ -232,6 +265,9 @@ class _Chunk:
         self._spare += [name for name in dead if name != target]
         if dead := [name for name in dead if name != target]:
             lines.append(f"del {', '.join(dead)}")
+        if self.watch is not None:
+            key = self.watch.key(_numbered(self.path, number), node)
+            lines = [f"_before({', '.join([str(key), *operands])})", *lines, f"_after({key}, {target})"]
         self.names[node] = target
         if node not in plan.last_use:  # an effect whose result nobody reads
             self._spare.append(self.names.pop(node))

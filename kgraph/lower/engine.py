@@ -21,6 +21,7 @@ from kgraph.ir.op import Op
 from kgraph.ir.passes.legalise import missing_rule
 from kgraph.ir.traverse import toposort
 from kgraph.ir.types import numpy_dtype
+from kgraph.lower.measured import Profiler
 
 _numbers = itertools.count()
 
@@ -93,6 +94,14 @@ class Engine:
           engine has several; and ``explain``: error of the call -> (an error of Python's or ours, the path to its node).
         """
         raise NotImplementedError(f"the engine {self.name} is not stateful")
+
+    def profiler(self, graph: Graph, storages: Mapping[Node, Any], options: Mapping[str, Any]) -> Profiler:
+        """For `fn.profile`: the program of a graph that can be measured, node by node. Raises EngineError where there is none.
+
+        Args: as of `lower` and `bind`. The graph has no updates: new values of variables are outputs.
+        """
+        hint = "a function made with engine='numpy' can be measured, which says what it costs there"
+        raise EngineError(f"the engine {self.name} does not measure its programs", hint=hint).at("profile")
 
     def session(self) -> Any:
         """The session that programs run in. Raises EngineError where there is no such thing."""

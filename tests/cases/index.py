@@ -79,7 +79,7 @@ def _rows() -> list[Case]:
     rows = []
     for shape, indices in [
         ((4, 3), ints(5, low=0, high=4)), ((4, 3), ints(2, 3, low=-4, high=4)), ((4,), np.array(2)), ((4,), np.array(-1)), ((4, 2, 3), ints(2, 2, low=0, high=4)),
-        ((4, 3), np.zeros(3, "int64")), ((4, 3), ints(0)), ((4, 0), ints(3, low=0, high=4)), ((0, 3), ints(0, 2)), ((1, 3), np.zeros((2,), "int32")),
+        ((4, 3), np.zeros(3, "int64")), ((4, 3), ints(0)), ((4, 0), ints(3, low=0, high=4)), ((4, 0), ints(2, 3, low=0, high=4)), ((0, 3), ints(0, 2)), ((1, 3), np.zeros((2,), "int32")),
         ((200, 2), ints(300, low=0, high=256, dtype="uint8") % 200),
         ((5, 40), ints(100, low=-5, high=5)),  # enough elements to go another way
     ]:  # fmt: skip

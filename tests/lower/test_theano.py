@@ -506,3 +506,13 @@ def test_threads_that_train_one_function_leave_what_some_serial_order_leaves() -
     assert K.get_value(v) == 3000
     assert K.get_value(n) == 2000
     assert torn == []
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_what_is_stretched_stays_so_beside_more_axes_of_size_one() -> None:
+    n, x, y = K.placeholder((), dtype="int32"), K.placeholder((2, 3)), K.placeholder((1, 1, 1), dtype="int32")
+    stretched = K.equal(n + K.cast(K.zeros_like(x), "int32"), y)
+    f = K.function([n, x, y], [stretched, K.cast(stretched, "int32") > K.cast(x, "int32")])
+    equal, more = f([3, np.zeros((2, 3)), [[[3]]]])
+    np.testing.assert_array_equal(equal, np.ones((1, 2, 3), bool))
+    np.testing.assert_array_equal(more, np.ones((1, 2, 3), bool))

@@ -25,7 +25,11 @@ def loops(graph: Graph, record: Record) -> Graph:
         if node not in alive:
             return node
         if node.op is o.item and node.inputs[0] in trimmed:
-            return o.item(inputs[0], index=trimmed[node.inputs[0]].results[node.attr("index")])
+            before, building.origin = building.origin, node.origins[0]
+            try:
+                return o.item(inputs[0], index=trimmed[node.inputs[0]].results[node.attr("index")])
+            finally:
+                building.origin = before
         if node not in trimmed:
             if inputs == node.inputs and not node.op.bodies:
                 return node

@@ -15,6 +15,7 @@ import tensorflow as tf
 from kgraph.errors import EngineError
 from kgraph.ir.node import Graph, Node
 from kgraph.lower.engine import Engine
+from kgraph.lower.measured import Profiler
 from kgraph.lower.tensorflow.program import Program, kinds_of
 from kgraph.lower.tensorflow.rules import RULES
 from kgraph.lower.tensorflow.session import Home, Storage
@@ -168,6 +169,11 @@ class TensorFlowEngine(Engine):
             raise
         self._known |= kinds
         return program
+
+    def profiler(self, graph: Graph, storages: Mapping[Node, Storage], options: Mapping[str, Any]) -> Profiler:
+        from kgraph.lower.tensorflow.profile import TensorFlowProfiler  # when it is asked for
+
+        return TensorFlowProfiler(self.bind(graph, storages, options))
 
     def _program(self, graph: Graph, storages: Mapping[Node, Storage], xla: bool) -> Program:
         while True:

@@ -6,6 +6,7 @@ import re
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ class Program:
       call: takes the values of placeholders and streams, returns those of the outputs.
       generation: the number of the generation.
       forget: drops the program, whose function makes another one at its next call.
+      traced: makes a call that notes the time of each op.
     """
 
     forget: Callable[[], None] = staticmethod(lambda: None)
@@ -67,7 +69,9 @@ class Program:
                 with tf.name_scope("function"), writing(self._book):
                     reads = {value: storage.read() for value, storage in constants.items()}
                     feeds, fetches, targets = _Building(self._book, memory, reads).run(graph, storages, xla)
-                run = home.callable(feeds, fetches, targets, small=len(nodes) <= SMALL)
+                make = partial(home.callable, feeds, fetches, targets, small=len(nodes) <= SMALL)
+                run = make()
+                self.traced = partial(make, trace=True)
             finally:
                 weakref.finalize(self, home.gone.append, home.made_since(before)).atexit = False
         self.call = _caller(run, [memory.copied(node) for node in graph.outputs])

@@ -93,23 +93,27 @@ class Home:
         return not self.session._closed
 
     def callable(
-        self, feeds: Sequence[Any], fetches: Sequence[Any], targets: Sequence[Any] = (), small: bool = False
-    ) -> Callable[..., Any]:
+        self, feeds: Sequence[Any], fetches: Sequence[Any], targets: Sequence[Any] = (), small: bool = False,
+        trace: bool = False,
+    ) -> Callable[..., Any]:  # fmt: skip
         """The function of the values of tensors that returns those of others, and runs ops.
 
         Args:
           small: run in the thread of the caller: handing a small program to other threads takes longer than running it.
+          trace: note the time of each op, for who calls it with ``run_metadata=``.
         Raises: EngineError if the session is closed, or refuses an op.
         """
         self.check()
         if not fetches and not targets:
-            return lambda *values: []  # TensorFlow refuses a program of nothing
+            return lambda *values, **to: []  # TensorFlow refuses a program of nothing
         options = config_pb2.CallableOptions()
         options.feed.extend([tensor.name for tensor in feeds])
         options.fetch.extend([tensor.name for tensor in fetches])
         options.target.extend([op.name for op in targets])
         if small:
             options.run_options.inter_op_thread_pool = -1
+        if trace:
+            options.run_options.trace_level = config_pb2.RunOptions.FULL_TRACE
         # Session.make_callable takes no targets, and with feeds it is only another spelling of run, ten times as slow.
         make: Callable[..., Any] = self.session._make_callable_from_options
         try:

@@ -54,6 +54,7 @@ class Builder:
 
     Attributes:
       bodies: the programs of the bodies of loops.
+      loops: where these loops are.
       large: constants that are inputs of the program: in the graph Theano would read them again and again.
       lazy: a branch has been built.
       places: the paths that the traces of variables name by number.
@@ -62,6 +63,7 @@ class Builder:
     def __init__(self, given: Mapping[Node, Any], compile: Callable[[Graph, set[Node]], Any]):
         self.given, self._compile = given, compile
         self.bodies: list[Any] = []
+        self.loops: list[Path] = []
         self.large: dict[Constant, Any] = {}
         self.places: list[Path] = []
         self.lazy = False
@@ -126,12 +128,14 @@ class Builder:
         made = IfElse(len(types))(values[0], *sides, return_list=True)
         for value, type in zip(made, types, strict=True):
             value.tag.shape = type.shape
+        self._mark(made[0], path, [values[0], *sides])
         return made
 
     def _scan(self, node: Node, values: Sequence[Any], path: Path, loose: set[Node]) -> list[Any]:
         body: Graph = node.attr("body")
         program = self._compile(body, loose_parameters(node, body, loose))
         self.bodies.append(program)
+        self.loops.append(path)
         made: list[Any] = LoopOp(node, program.call)(*values, return_list=True)
         for value, type in zip(made, node.type.items, strict=True):  # type: ignore[attr-defined]
             value.tag.shape = type.shape
@@ -155,14 +159,18 @@ class Builder:
 
     def place(self, apply: Any) -> Path:
         """Where the node is that an application of a Theano op computes, or the first of them. Empty if that is not known."""
-        numbers = [
+        return next(iter(self.placed(apply)), ())
+
+    def placed(self, apply: Any) -> list[Path]:
+        """Where the nodes are that an application of a Theano op is known to compute, in order."""
+        numbers = {
             entry[1]
             for output in apply.outputs
             for trace in getattr(output.tag, "trace", ())
             for entry in trace
             if entry[0] == _PLACES
-        ]
-        return self.places[min(numbers)] if numbers else ()
+        }
+        return [self.places[number] for number in sorted(numbers)]
 
 
 def _conformed(value: Any, type: TensorType) -> Any:

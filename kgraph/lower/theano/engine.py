@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from theano.tensor.sharedvar import TensorSharedVariable
 from kgraph.ir.node import Graph, Node
 from kgraph.ir.traverse import toposort
 from kgraph.lower.engine import Engine
+from kgraph.lower.measured import Profiler
 from kgraph.lower.theano.program import TheanoProgram
 from kgraph.lower.theano.progress import reported
 from kgraph.lower.theano.rules import RULES
@@ -47,10 +48,20 @@ class TheanoEngine(Engine):
             os.register_at_fork(before=_compiling.acquire, after_in_parent=_compiling.release, after_in_child=self._forked)
 
     def bind(self, graph: Graph, storages: Mapping[Node, Any], options: Mapping[str, Any]) -> Any:
+        return self._program(graph, storages, options)
+
+    def profiler(self, graph: Graph, storages: Mapping[Node, Any], options: Mapping[str, Any]) -> Profiler:
+        from kgraph.lower.theano.profile import KeepMarks, TheanoProfiler  # when it is asked for
+
+        return TheanoProfiler(self._program(graph, storages, options, [KeepMarks()]))
+
+    def _program(
+        self, graph: Graph, storages: Mapping[Node, Any], options: Mapping[str, Any], first: Sequence[Any] = ()
+    ) -> TheanoProgram:
         keep, c_code = bool(options.get("keep_memory", False)), bool(options.get("c_code", theano.config.cxx))
         nodes = len(toposort(graph.roots))
         with _compiling, reported(nodes), _settings(nodes):
-            program = TheanoProgram(graph, storages, keep, c_code)
+            program = TheanoProgram(graph, storages, keep, c_code, first=first)
             self._programs.add(program)
         return program
 

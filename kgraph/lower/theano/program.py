@@ -34,20 +34,23 @@ class TheanoProgram:
       keep: the memory of intermediate values is kept from call to call.
       c_code: operations run in C where they can, else in Python.
       known: inputs whose sizes are computed from values.
+      first: rewrites that Theano does before all others.
 
     Attributes:
       call: the values of placeholders and streams -> the outputs; writes the variables.
       function: Theano's.
+      builder: knows which nodes Theano's operations compute.
     """
 
     def __init__(
-        self, graph: Graph, storages: Mapping[Node, Any], keep: bool, c_code: bool, known: Iterable[Node] = ()
+        self, graph: Graph, storages: Mapping[Node, Any], keep: bool, c_code: bool, known: Iterable[Node] = (),
+        first: Sequence[Any] = (),
     ):  # fmt: skip
         fed = [node for node in graph.inputs if node not in storages]
         given = {node: variable_for(node.type, f"input {i}") for i, node in enumerate(fed)}
-        self._c_code = c_code
+        self._c_code, self._first = c_code, first
         # A body is called again and again, so that it keeps its memory.
-        self._builder = Builder({**given, **storages}, lambda body, known: TheanoProgram(body, {}, True, c_code, known))
+        self.builder = Builder({**given, **storages}, lambda body, known: TheanoProgram(body, {}, True, c_code, known, first))
         self.function = self._compile(graph, storages, given, keep, c_code, known)
         self._updates = [(storages[v], v, value) for v, value in graph.updates]
         self._space = self._values(len(fed))
@@ -62,14 +65,14 @@ class TheanoProgram:
         c_code: bool,
         known: Iterable[Node],
     ) -> Any:
-        builder = self._builder
+        builder = self.builder
         roots = builder.build(graph, known)
         inputs = [In(variable, borrow=True) for variable in given.values()]
         for storage in storages.values():
             inputs.append(In(storage, value=storage.container, borrow=False, mutable=False, shared=True, implicit=True))
         for constant, variable in builder.large.items():
             inputs.append(In(variable, value=constant.array, borrow=True, implicit=True))
-        mode = Mode(Linker(keep, c_code), rewrites(builder.lazy, c_code))
+        mode = Mode(Linker(keep, c_code), rewrites(builder.lazy, c_code, self._first))
         try:
             return orig_function(inputs, [Out(root, borrow=False) for root in roots], mode=mode, on_unused_input="ignore")
         except Exception as error:
@@ -79,7 +82,7 @@ class TheanoProgram:
         """What the text of the call names."""
         machine = self.function.fn
         cells = [container.storage for container in self.function.input_storage][:fed]
-        place = self._builder.place
+        place = self.builder.place
         space: dict[str, Any] = {
             "lock": threading.Lock(),
             "run": machine if self._c_code else np.errstate(all="ignore")(machine),
@@ -103,7 +106,7 @@ class TheanoProgram:
     def unlock(self) -> None:
         """In a process that was forked: a thread that was in a call is not there to leave it."""
         self._space["lock"] = threading.Lock()
-        for body in self._builder.bodies:
+        for body in self.builder.bodies:
             body.unlock()
 
     def locate(self, trace: TracebackType | None) -> Path:

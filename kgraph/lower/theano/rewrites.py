@@ -6,6 +6,7 @@ The graph has been improved before it comes here, so most of Theano's are left o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,17 +33,19 @@ _LEFT_OUT = (
 _MOST_FOLDED = 256
 
 
-def rewrites(lazy: bool, c_code: bool) -> Any:
+def rewrites(lazy: bool, c_code: bool, first: Sequence[Any] = ()) -> Any:
     """The query for Theano's optimiser.
 
     Args:
       lazy: the program has branches.
       c_code: operations run in C where they can. In Python each that is fused runs number by number.
+      first: more of them, to be done first.
     """
     # In place of a value that both sides of a branch read, one side would have to wait for the other one to run.
     exclude = [*_LEFT_OUT, *(["inplace"] if lazy else []), *([] if c_code else ["fusion"])]
     # The numbers are places in Theano's sequence: before all but a merge; before BLAS; after it, which moves axes about.
     ours = [
+        *[(each, 0.001) for each in first],
         (in2out(_fold, name="kgraph_fold"), 0.01),
         (in2out(_accumulate, name="kgraph_accumulate"), 1.69),
         (in2out(_fold, name="kgraph_fold_again"), 1.71),

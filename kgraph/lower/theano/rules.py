@@ -114,7 +114,7 @@ def _is_full(x: Any, values: Sequence[Any], rank: int) -> bool:
     if x.ndim < rank or getattr(x.tag, "stretches", None) is not None:
         return False
     return not builtins.any(
-        own and not other for v in values if v.ndim == rank for own, other in zip(x.broadcastable, v.broadcastable, strict=True)
+        own and not other for v in values for own, other in zip(x.broadcastable[rank - v.ndim :], v.broadcastable, strict=True)
     )
 
 
@@ -233,8 +233,8 @@ def _gather(x: Any, indices: Any) -> Any:
 
 def _scatter_add(g: Any, indices: Any, like: Any) -> Any:
     if indices.ndim != 1:
-        g = T.reshape(g, as_vector([-1, *sizes_of(like)[1:]]), ndim=like.ndim)
         indices = indices.flatten()
+        g = T.reshape(g, as_vector([indices.shape[0], *sizes_of(like)[1:]]), ndim=like.ndim)  # -1 is no size where others are 0
     return T.inc_subtensor(T.advanced_subtensor1(_zeros_like(like, g.dtype), indices), g)
 
 

@@ -142,7 +142,7 @@ class Comparison:
         found += [str(parting) for parting in self.partings.values()]
         found += [f"{name} is right without the optimiser; it goes wrong by {each}" for name, each in self.rewrites.items()]
         found += self.notes
-        parts.append("\n".join(found or ["The engines agree."]))
+        parts.append("\n".join([*found, *(["The engines agree."] if self.agree else [])]))
         if self.program:
             parts.append(f"The smallest program that shows it:\n\n{self.program}")
         return "\n\n".join(parts)
@@ -159,7 +159,7 @@ def compare(
     Args:
       x: a function, a tensor, a list of tensors, or a graph.
       inputs: the values of a call: in a list, or by placeholder or name in a dict.
-      engines: names; None for all that are installed.
+      engines: names; None for all that can run here.
       training: the learning phase.
       shrink: whether to look for the smallest program that shows the difference, if there is one.
     Raises: what a call with these values raises; EngineError for an engine that is not known or not installed.
@@ -171,8 +171,7 @@ def compare(
     arrays = dict(zip(function.feeds.nodes, function.feeds.admit(values), strict=True))
     case = _Case(function, specialise(function.graph, Record(), phase), arrays, made)
     found = Comparison()
-    chosen_engines = installed() if engines is None else [get_engine(name) for name in engines]
-    for engine in chosen_engines:
+    for engine in _ready(found.notes) if engines is None else [get_engine(name) for name in engines]:
         case.look(engine, found)
     if shrink and not found.agree:
         from kgraph.shrink import smallest
@@ -184,15 +183,15 @@ def compare(
     return found
 
 
-def installed() -> list[Engine]:
-    """The engines whose libraries are installed."""
+def _ready(notes: list[str]) -> list[Engine]:
+    """The engines that can run; those that are installed and cannot are noted."""
     found = []
     for name in engine_names():
         try:
             found.append(get_engine(name))
-        except EngineError as error:
-            if "is not installed" not in error.message:
-                raise
+        except Exception as error:  # of a library that is broken, anything
+            if not isinstance(error, EngineError) or "is not installed" not in error.message:
+                notes.append(f"{name} is left out, it cannot run here: {message_of(error)}")
     return found
 
 

@@ -22,7 +22,7 @@ from kgraph.ir.op import Op
 from kgraph.ir.pattern import p, var
 from kgraph.ir.rewrite import Rules
 from kgraph.ir.traverse import substitute, toposort
-from kgraph.lower.engine import Engine, register, unregister
+from kgraph.lower.engine import Engine, get_engine, register, unregister
 from kgraph.lower.numpy import RULES
 from tests.engines import engines_installed
 
@@ -439,3 +439,20 @@ def test_prints_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
     total = K.foldl(lambda total, row: K.print_tensor(total + row), K.print_tensor(rows, "rows"))
     assert kgraph.compare(total, [np.ones((2, 3))], ["numpy"]).agree
     assert capsys.readouterr().out == ""
+
+
+def test_an_engine_that_cannot_run_is_left_out_and_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(name: str) -> Engine:
+        if name == "theano":
+            raise ImportError("no such symbol")
+        if name == "tensorflow":
+            raise EngineError("the engine tensorflow is not installed")
+        return get_engine(name)
+
+    monkeypatch.setattr("kgraph.compare.get_engine", get)
+    x = K.placeholder((2,))
+    found = kgraph.compare(K.exp(x), [[1.0, 2.0]])
+    assert found.agree
+    assert list(found.times) == ["numpy"]
+    assert found.notes == ["theano is left out, it cannot run here: ImportError: no such symbol"]
+    assert str(found).endswith("cannot run here: ImportError: no such symbol\nThe engines agree.")

@@ -14,6 +14,7 @@ from kgraph.ir.passes.fold import fold
 from kgraph.ir.passes.legalise import legalise
 from kgraph.ir.passes.linear import linear
 from kgraph.ir.passes.loops import loops
+from kgraph.ir.passes.products import Whole, products
 from kgraph.ir.passes.simplify import simplify
 from kgraph.ir.passes.sink import sink
 from kgraph.ir.passes.specialise import specialise
@@ -27,7 +28,8 @@ Pass = Callable[[Graph, Record], Graph]
 #: legalise after: both need to be told what for. loops takes away what is kept for gradients that nobody asked for, and sink
 #: decides which side of a branch runs, so that they run whatever `optimize` says.
 PIPELINE: dict[str, Pass] = {
-    "fold": fold, "simplify": simplify, "stabilise": stabilise, "linear": linear, "loops": loops, "sink": sink,
+    "fold": fold, "simplify": simplify, "stabilise": stabilise, "linear": linear, "products": products, "loops": loops,
+    "sink": sink,
 }  # fmt: skip
 ALWAYS = ("loops", "sink")
 
@@ -50,14 +52,16 @@ class Passes(NamedTuple):
     def rules(self) -> Iterator[Rule]:
         """The rules that run, in order."""
         for name in self.names:
-            each = PIPELINE[name]
-            if isinstance(each, Rules):
-                yield from without(each, self.exclude, self.finite)
+            yield from without(_rules_of(PIPELINE[name]), self.exclude, self.finite)
 
 
 def every_rule() -> list[Rule]:
     """All rules of all passes."""
-    return [rule for each in PIPELINE.values() if isinstance(each, Rules) for rule in each]
+    return [rule for each in PIPELINE.values() for rule in _rules_of(each)]
+
+
+def _rules_of(each: Pass) -> list[Rule]:
+    return each if isinstance(each, Rules) else each.rules if isinstance(each, Whole) else []
 
 
 def chosen(
@@ -141,7 +145,7 @@ def run_pipeline(
             graph = rewrite(graph, without(rules, passes.exclude, passes.finite), record)
             continue
         for each in of:
-            graph = each(graph, record)
+            graph = each(graph, record, passes.exclude) if isinstance(each, Whole) else each(graph, record)
     return graph if ops is None else legalise(graph, record, ops)
 
 
@@ -160,6 +164,7 @@ __all__ = [
     "legalise",
     "linear",
     "loops",
+    "products",
     "remove_pass",
     "run_pipeline",
     "simplify",

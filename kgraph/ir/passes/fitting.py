@@ -38,6 +38,28 @@ def source(node: Node, axis: int) -> Place:
     return node, axis
 
 
+class Sources:
+    """`source` of many sizes of one graph. Each step is taken once for all of them, so that no way is too long."""
+
+    def __init__(self) -> None:
+        self._known: dict[Place, Place] = {}
+
+    def __call__(self, node: Node, axis: int) -> Place:
+        way: list[Place] = []
+        place = node, axis
+        while place not in self._known:
+            way.append(place)
+            before = _BEFORE.get(node.op)
+            found = None if node.type.shape[axis] is not None or before is None else before(node, axis)
+            if found is None or found[0].type.shape[found[1]] is not None:
+                break
+            place = node, axis = found
+        end = self._known.get(place, place)
+        for each in way:
+            self._known[each] = end
+        return end
+
+
 def _first(node: Node, axis: int) -> Place:
     return node.inputs[0], axis
 
@@ -222,4 +244,4 @@ def fills(rest: Iterable[Node], out: Node) -> bool:
     return any(settled(i, others) for i in whole)
 
 
-__all__ = ["fills", "fitted", "instead", "settled", "source", "surely_alike"]
+__all__ = ["Sources", "fills", "fitted", "instead", "settled", "source", "surely_alike"]

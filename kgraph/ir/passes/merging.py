@@ -1,0 +1,248 @@
+"""Which products are merged: grids of sums of products, the ways to compute them, and the choice of those that cost least.
+
+What products are joined of is shared: the joined weights of a layer by all steps, the joined cotangents of a step by the
+gradients of weights and of states. So no grid is judged by itself: each pays its share of what it joins, and grids that cost
+more than the products one by one are left as they are, until the rest of them is worth it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+import kgraph.ir.ops as o
+from kgraph.ir.guards import Guard
+from kgraph.ir.node import Node
+from kgraph.ir.passes.fitting import Sources
+from kgraph.ir.passes.joining import (
+    SLACK, SLICE, SLICED, SUM, SUMMED, TYPICAL, Each, Join, Sizes, bytes_of, join, joins, nodes_of, plus, swaps, times,
+)  # fmt: skip
+from kgraph.ir.types import TensorType
+
+#: So many products are merged at most, and so many operands joined.
+MOST = 128
+#: How often each grid may think again.
+ROUNDS = 6
+
+_ALL = (0, 2**63 - 1, 1)
+
+
+class Sum:
+    """A sum of products, and of other terms; or one product.
+
+    Attributes:
+      root: the node.
+      terms: the operands of each product.
+      others: the other terms.
+      type: of each of the products.
+      guard: of the sides of branches that need it.
+      level: sums of one level do not wait for one another; 0 where that is not known.
+    """
+
+    __slots__ = ("root", "terms", "others", "type", "guard", "level")
+
+    def __init__(self, root: Node, terms: Iterable[tuple[Node, ...]], others: list[Node], type: TensorType, guard: Guard | None):
+        self.root, self.others, self.type, self.guard = root, others, type, guard
+        self.terms: list[tuple[Node, Node]] = list(terms)  # type: ignore[arg-type]
+        self.level = 0
+
+
+def unswapped(x: Node) -> Node:
+    """What x is the transpose of, if it is one of matrices; x otherwise."""
+    return x.inputs[0] if x.op is o.transpose and swaps(x.attr("perm")) else x
+
+
+class Block:
+    """Sums that are computed together.
+
+    Args:
+      rows: the sums.
+      lefts: for each row, its left operands, by term.
+      rights: for each column, its right operands, by term.
+      contracted: whether the sum of products is one product.
+
+    Attributes:
+      factors: the operands of each product that is left.
+      rule: the name of what is done.
+    """
+
+    __slots__ = ("rows", "lefts", "factors", "rule", "_columns", "_inner")
+
+    def __init__(
+        self, rows: Sequence[Sequence[Sum]], lefts: Sequence[Sequence[Node]], rights: Sequence[Sequence[Node]], contracted: bool
+    ):
+        self.rows = rows
+        self.lefts = lefts
+        self._columns = [ys[0].type.shape[-1] for ys in rights]
+        xs = [join(-2, column, True) for column in zip(*lefts, strict=True)]
+        ys = [join(-1, column) for column in zip(*rights, strict=True)]
+        if contracted:
+            parts = [slice(start, start + MOST) for start in range(0, len(xs), MOST)]
+            self.factors = [(join(-1, xs[part], True), join(-2, ys[part])) for part in parts]
+            self._inner = [lefts[0][part] for part in parts]
+        else:
+            self.factors = list(zip(xs, ys, strict=True))
+            self._inner = [[x] for x in lefts[0]]
+        self.rule = "same_left" if len(rights) > 1 else "same_right" if len(lefts) > 1 else "sum_of_products"
+
+    def joins(self) -> list[Join]:
+        return [each for factor in self.factors for x in factor for each in joins(x)]
+
+    def nodes(self) -> list[Node]:
+        """What it is computed of."""
+        return list(dict.fromkeys([node for factor in self.factors for x in factor for node in nodes_of(x)]))
+
+    def cost(self, sizes: Sizes) -> Each:
+        """Without what is joined."""
+        one = self.rows[0][0]
+        own = bytes_of(one.type.shape, one.type.dtype)
+        parts = [bytes_of(each.type.shape, each.type.dtype) for row in self.rows for each in row]
+        out = plus(*parts) if len(parts) > 1 else own
+        each = zip(self.factors, self._inner, strict=True)
+        total = plus(*[sizes.product(x, y, out, inner, one.type.dtype) for (x, y), inner in each])
+        if len(self.factors) > 1:
+            added = times(out, SUMMED, SUM)
+            total = plus(total, times(added, len(self.factors) - 1))
+        if len(parts) > 1:
+            copied = SLICED if len(self._columns) > 1 else 0.0
+            total = plus(total, times(out, copied, SLICE * len(parts)))
+        return total
+
+    def part(self, product: Node, i: int, j: int) -> Node:
+        """The product of one member."""
+        columns = _ALL
+        if len(self._columns) > 1:
+            start = sum(self._columns[:j])  # type: ignore[arg-type]
+            columns = (start, start + self._columns[j], 1)  # type: ignore[assignment,operator]
+        lead = product.ndim - 2
+        if len(self.lefts) > 1:
+            sizes = [xs[0].type.shape[-2] for xs in self.lefts]
+            if None in sizes:
+                shape = (*product.type.shape[:-2], len(sizes), -1, product.type.shape[-1])
+                apart = o.reshape(product, shape=shape)
+                full = columns == _ALL
+                form = "s" * lead + "i" + ("" if full else "ss")
+                return o.index(apart, form=form, numbers=(*_ALL * lead, i, *(() if full else (*_ALL, *columns))))
+            start = sum(sizes[:i])  # type: ignore[arg-type]
+            rows = (start, start + sizes[i], 1)
+            form = "s" * (lead + 1 + (columns != _ALL))
+            return o.index(product, form=form, numbers=(*_ALL * lead, *rows, *(() if columns == _ALL else columns)))
+        if columns == _ALL:
+            return product
+        return o.index(product, form="s" * (lead + 2), numbers=(*_ALL * (lead + 1), *columns))
+
+
+class Grid:
+    """Sums in rows and columns, and the ways to compute them.
+
+    Args:
+      rows, lefts, rights: as of `Block`.
+    """
+
+    __slots__ = ("rows", "lefts", "rights")
+
+    def __init__(self, rows: list[list[Sum]], lefts: list[list[Node]], rights: list[list[Node]]):
+        self.rows, self.lefts, self.rights = rows, lefts, rights
+
+    def ways(self, exclude: Collection[str], sources: Sources) -> Iterator[list[Block]]:
+        """Lists of blocks, every sum in one of them; first each sum by itself, as it is, last what joins most."""
+        rows, lefts, rights = self.rows, self.lefts, self.rights
+        each = [([[one]], [xs], [ys]) for row, xs in zip(rows, lefts, strict=True) for one, ys in zip(row, rights, strict=True)]
+        ways = [each]
+        across = len(rights) > 1 and "same_left" not in exclude and all(ys[0].type.shape[-1] is not None for ys in rights)
+        down = len(lefts) > 1 and "same_right" not in exclude and self._rows_known(sources)
+        if down:
+            ways.append([([[row[j]] for row in rows], lefts, [ys]) for j, ys in enumerate(rights)])
+        if across:
+            ways.append([([row], [xs], rights) for row, xs in zip(rows, lefts, strict=True)])
+        if across and down:
+            ways.append([(rows, lefts, rights)])  # type: ignore[list-item]
+        contracted = (False, True) if len(lefts[0]) > 1 and "sum_of_products" not in exclude else (False,)
+        for way in ways:
+            for summed in contracted:
+                yield [Block(*block, summed) for block in way]
+
+    def _rows_known(self, sources: Sources) -> bool:
+        """Whether it is known which rows of a product belong to which row of the grid."""
+        firsts = [xs[0] for xs in self.lefts]
+        sizes = {x.type.shape[-2] for x in firsts}
+        if None not in sizes:
+            return True
+        widths = [ys[0].type.shape[-1] for ys in self.rights]
+        lead = [self.rows[0][0].type.shape[:-2], widths]
+        if len(sizes) > 1 or any(not size for shape in lead for size in shape):
+            return False  # reshape works out one size, among others that are not 0
+        wanted = sources(firsts[0], firsts[0].ndim - 2)
+        return all(sources(x, x.ndim - 2) == wanted for x in firsts[1:])
+
+
+class _Way:
+    """One way to compute a grid: its blocks, what they join, and what they cost without that."""
+
+    __slots__ = ("blocks", "joins", "cost")
+
+    def __init__(self, blocks: list[Block], sizes: Sizes):
+        self.blocks = blocks
+        self.joins = list(dict.fromkeys([each for block in blocks for each in block.joins()]))
+        self.cost = plus(*[block.cost(sizes) for block in blocks])
+
+
+def chosen_blocks(grids: Iterable[Grid], exclude: Collection[str], sources: Sources) -> list[Block]:
+    """The blocks that cost less than their sums one by one."""
+    sizes = Sizes()
+    ways: list[list[_Way]] = []
+    for grid in grids:
+        if len(grid.rows) * len(grid.rights) == 1 and len(grid.lefts[0]) == 1:
+            continue
+        found = [_Way(blocks, sizes) for blocks in grid.ways(exclude, sources)]
+        if len(found) > 1:
+            ways.append(found)
+    possible: dict[Join, int] = {}
+    for found in ways:
+        for each in dict.fromkeys([each for way in found for each in way.joins]):
+            possible[each] = possible.get(each, 0) + 1
+    picked = [_cheapest(found, found[0], possible, sizes, True) for found in ways]
+    users: dict[Join, int] = {}
+    for way in picked:
+        for each in way.joins:
+            users[each] = users.get(each, 0) + 1
+    for settled in (False, True):
+        for _ in range(ROUNDS):
+            changed = False
+            for number, found in enumerate(ways):
+                before = picked[number]
+                after = _cheapest((found[0], before) if settled else found, before, users, sizes)
+                if after is not before:
+                    changed = True
+                    picked[number] = after
+                    for way, step in ((before, -1), (after, 1)):
+                        for each in way.joins:
+                            users[each] = users.get(each, 0) + step
+            if not changed:
+                break
+    return [
+        block
+        for way, found in zip(picked, ways, strict=True)
+        if way is not found[0]
+        for block in way.blocks
+        if block.joins()
+    ]
+
+
+def _cheapest(found: Sequence[_Way], now: _Way, users: dict[Join, int], sizes: Sizes, counted: bool = False) -> _Way:
+    """The way that costs least, if each user of a join pays a share of it.
+
+    Args:
+      now: the way that is taken now, one of the users.
+      counted: whether every way is one of the users.
+    """
+    plain = best = found[0]
+    least = plain.cost
+    mine = set(now.joins)
+    for way in found[1:]:
+        cost = way.cost
+        for each in way.joins:
+            cost = plus(cost, times(sizes.joining(each), 1 / (users.get(each, 0) + (not counted and each not in mine))))
+        no_more = all(one <= SLACK * other for one, other in zip(cost, plain.cost, strict=True))
+        if no_more and cost[TYPICAL] < least[TYPICAL]:
+            best, least = way, cost
+    return best

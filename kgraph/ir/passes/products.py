@@ -1,0 +1,350 @@
+"""Products of matrices that share an operand, merged into one; sums of products as one product.
+
+A graph is looked at as a whole, level by level of its bodies. Its sums of products (a product by itself is a sum of one) are
+laid out in grids: those with the same left operands share a row, rows with the same right operands a grid, as the gates of an
+LSTM do, and the gradients of their weights. A grid is one product, or one sum of products, of joined operands; each member is a
+slice of it. A sum of products is one product too, of operands joined along the axis that is summed over.
+
+Which of this is done, `merging` says, by what it costs. Products are merged only if none waits for another one, and if the same
+sides of the same branches need them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+import kgraph.ir.ops as o
+from kgraph.ir.guards import Guard, guards
+from kgraph.ir.node import Graph, Node
+from kgraph.ir.origin import building
+from kgraph.ir.passes.fitting import Sources
+from kgraph.ir.passes.joining import made
+from kgraph.ir.passes.merging import MOST, Block, Grid, Sum, chosen_blocks, unswapped
+from kgraph.ir.pattern import p, var
+from kgraph.ir.record import Record
+from kgraph.ir.rewrite import Rule, refines
+from kgraph.ir.traverse import rebuilt, toposort
+
+_WHOLE = "that is decided over the whole graph, by what is copied and what is saved"
+
+X, Y, Z, W = var("x"), var("y"), var("z"), var("w")
+
+
+def same_left(x: Node, y: Node) -> str:
+    """x @ y, x @ z -> x @ [y, z], and slices of it
+
+    The same of sums of products that have the same left operands; joined with same_right where the right ones are shared too.
+    """
+    return _WHOLE
+
+
+def same_right(x: Node, y: Node) -> str:
+    """x @ z, y @ z -> [x; y] @ z, and slices of it"""
+    return _WHOLE
+
+
+def sum_of_products(x: Node, y: Node, z: Node, w: Node) -> str:
+    """x @ y + z @ w -> [x, z] @ [y; w]"""
+    return _WHOLE
+
+
+class Whole:
+    """A pass over a graph as a whole whose rewrites have names: `exclude` leaves them out as it does rules.
+
+    Attributes:
+      rules: their names, and what they look for; whether one applies, the graph as a whole decides.
+    """
+
+    def __init__(self, rules: Iterable[Rule]):
+        self.rules = list(rules)
+
+    def __call__(self, graph: Graph, record: Record, exclude: Collection[str] = ()) -> Graph:
+        return _merged(graph, record, frozenset(name.rpartition(".")[2] for name in exclude))
+
+
+def _merged(graph: Graph, record: Record, exclude: frozenset[str]) -> Graph:
+    order = toposort(graph.roots)
+    bodies = any(node.op.bodies for node in order)
+    count = sum(node.op is o.matmul for node in order)
+    blocks = _blocks(order, graph.roots, exclude) if count > 1 else []
+    if not blocks and not bodies:
+        return graph
+    return _Rebuilding(blocks, record, exclude).run(graph)
+
+
+def _blocks(order: Sequence[Node], roots: Sequence[Node], exclude: Collection[str]) -> list[Block]:
+    uses: dict[Node, int] = dict.fromkeys(order, 0)
+    for node in order:
+        for i in node.inputs:
+            uses[i] += 1
+    for root in roots:
+        uses[root] += 1
+    sides = guards(order, roots)
+    sources = Sources()
+    sums = _Sums(order, uses, sides, sources).found
+    if len(sums) == 1 and len(sums[0].terms) == 1:
+        return []
+    place = {node: number for number, node in enumerate(order)}
+    return chosen_blocks(_grids(sums, order, place, uses), exclude, sources)
+
+
+# ---------------------------------------------------------------------------------------------------- sums of products
+
+
+class _Sums:
+    """Every product of a graph, in the sum that it is a term of; by itself if there is none."""
+
+    def __init__(self, order: Sequence[Node], uses: dict[Node, int], sides: dict[Node, Guard | None], sources: Sources):
+        self.uses, self.sources = uses, sources
+        self.taken: set[Node] = set()
+        self.found: list[Sum] = []
+        for node in reversed(order):
+            if node in self.taken:
+                continue
+            if node.op is o.add:
+                products, others = self._terms(node)
+                if len(products) > 1:
+                    self.taken.update(products)
+                    self.found.append(Sum(node, [each.inputs for each in products], others, products[0].type, sides.get(node)))
+            elif node.op is o.matmul:
+                self.found.append(Sum(node, [node.inputs], [], node.type, sides.get(node)))
+        self.found.reverse()
+
+    def _terms(self, total: Node) -> tuple[list[Node], list[Node]]:
+        """The products of a sum that are of its type for sure, and used by nothing else; its other terms."""
+        products: list[Node] = []
+        others: list[Node] = []
+        inner: set[object] = set()
+        waiting = [*reversed(total.inputs)]
+        while waiting:
+            node = waiting.pop()
+            alone = self.uses[node] == 1 and node.type is total.type
+            if alone and node.op is o.add:
+                self.taken.add(node)
+                waiting += reversed(node.inputs)
+            elif alone and node.op is o.matmul and (not products or self._alike(node, products[0])) and self._joins(node, inner):
+                products.append(node)
+            else:
+                others.append(node)
+        return products, others
+
+    def _alike(self, x: Node, y: Node) -> bool:
+        return all(size is not None or self.sources(x, a) == self.sources(y, a) for a, size in enumerate(x.type.shape))
+
+    def _joins(self, product: Node, inner: set[object]) -> bool:
+        """Whether operands that do not fit together would not fit either once they are joined with those of other products.
+
+        That is so if they do fit for sure; or if the left operands that may not are all of one size, and the right ones too.
+        """
+        x, y = product.inputs
+        sizes = self.sources(x, x.ndim - 1), self.sources(y, y.ndim - 2)
+        if sizes[0] != sizes[1] and None in (x.type.shape[-1], y.type.shape[-2]):
+            if inner and sizes not in inner:
+                return False
+            inner.add(sizes)
+        return True
+
+
+# ---------------------------------------------------------------------------------------------------- grids
+
+
+def _grids(sums: list[Sum], order: Sequence[Node], place: dict[Node, int], uses: dict[Node, int]) -> list[Grid]:
+    """The sums in grids: of one, most of them."""
+    for one in sums:
+        one.terms.sort(key=lambda term: (place[term[0]], place[term[1]]))
+    _level(sums, order)
+    orders: dict[frozenset[Node], tuple[Node, ...]] = {}
+    rows: dict[object, list[Sum]] = {}
+    for one in sums:
+        if 1 < len(one.terms) <= MOST:
+            terms = _preferred(one.terms, place, uses)
+            for side in zip(*terms, strict=True):
+                orders.setdefault(frozenset(side), side)
+        key = (one.level, one.guard, tuple([x for x, _ in one.terms])) if one.level else one
+        rows.setdefault(key, []).append(one)
+    grids: dict[object, list[list[Sum]]] = {}
+    for members in rows.values():
+        for start in range(0, len(members), MOST):
+            row = _row(members[start : start + MOST], place, orders)
+            first = row[0]
+            rights = sorted([tuple([one.terms[i][1] for one in row]) for i in range(len(first.terms))], key=lambda ys: place[ys[0]])
+            key = (first.level, first.guard, tuple(rights)) if first.level else first
+            grids.setdefault(key, []).append(row)
+    found = []
+    for all_rows in grids.values():
+        step = max(1, MOST // len(all_rows[0]))
+        for start in range(0, len(all_rows), step):
+            found.append(_grid(all_rows[start : start + step], place, uses, orders))
+    return found
+
+
+def _level(sums: Sequence[Sum], order: Sequence[Node]) -> None:
+    """Levels of sums that share operands with others: what waits for another one is a level above it. 0 for the rest.
+
+    Sums that no other one waits for share a level of their own: they can all come last.
+    """
+    lefts: dict[object, list[Sum]] = {}
+    rights: dict[object, list[Sum]] = {}
+    for one in sums:
+        lefts.setdefault((one.guard, tuple([x for x, _ in one.terms])), []).append(one)
+        rights.setdefault((one.guard, frozenset([y for _, y in one.terms])), []).append(one)
+    sharing = {one.root: one for table in (lefts, rights) for each in table.values() if len(each) > 1 for one in each}
+    if not sharing:
+        return
+    needed: set[Node] = {i for one in sharing.values() for term in one.terms for i in term}
+    for node in reversed(order):
+        if node in needed:
+            needed.update(node.inputs)
+    level: dict[Node, int] = {}
+    get = level.get
+    for node in order:
+        one = sharing.get(node)
+        if one is None:
+            highest = 0
+            for i in node.inputs:
+                if get(i, 0) > highest:
+                    highest = level[i]
+        else:
+            own = 1 + max([get(i, 0) for term in one.terms for i in term])
+            one.level = own if node in needed else -1
+            highest = max([own, *[get(i, 0) for i in one.others]])
+        if highest:
+            level[node] = highest
+
+
+def _preferred(terms: Sequence[tuple[Node, Node]], place: dict[Node, int], uses: dict[Node, int]) -> list[tuple[Node, Node]]:
+    """The terms in the order of those operands that others use too, so that others find them joined."""
+    side = sum([uses[y] - uses[x] for x, y in terms]) > 0
+    return sorted(terms, key=lambda term: (place[term[side]], place[term[not side]]))
+
+
+def _row(members: list[Sum], place: dict[Node, int], orders: dict[frozenset[Node], tuple[Node, ...]]) -> list[Sum]:
+    """Sums with the same left operands, in an order in which something has their right ones already."""
+    if len(members) > 1:
+        members = sorted(members, key=lambda one: place[one.terms[0][1]])
+        for i in range(len(members[0].terms)):
+            rights = [one.terms[i][1] for one in members]
+            there = orders.get(frozenset(rights))
+            if there is not None and len(there) == len(rights):
+                return [members[rights.index(y)] for y in there]
+    return members
+
+
+def _grid(
+    rows: list[list[Sum]], place: dict[Node, int], uses: dict[Node, int], orders: dict[frozenset[Node], tuple[Node, ...]]
+) -> Grid:
+    """Rows with the same right operands, term by term, in an order in which something has their left ones already."""
+    first = rows[0]
+    terms = first[0].terms
+    numbers = range(len(terms))
+    if len(terms) > 1:
+        wanted = _preferred(terms, place, uses)
+        at = {term: i for i, term in enumerate(terms)}
+        numbers = [at[term] for term in wanted]  # type: ignore[assignment]
+    # A row has its terms in the order of its own left operands.
+    places = []
+    for row in rows:
+        at_right = {tuple([one.terms[i][1] for one in row]): i for i in range(len(terms))}
+        places.append([at_right[tuple([one.terms[i][1] for one in first])] for i in numbers])
+    if len(rows) > 1:
+        for term in numbers:
+            number = numbers.index(term)
+            lefts = [unswapped(row[0].terms[at_[number]][0]) for row, at_ in zip(rows, places, strict=True)]
+            there = orders.get(frozenset(lefts))
+            if there is not None and len(there) == len(lefts):
+                again = [lefts.index(x) for x in there]
+                rows, places = [rows[i] for i in again], [places[i] for i in again]
+                break
+    lefts_of = [[row[0].terms[i][0] for i in at_] for row, at_ in zip(rows, places, strict=True)]
+    rights_of = [[one.terms[i][1] for i in places[0]] for one in rows[0]]
+    return Grid(rows, lefts_of, rights_of)
+
+
+# ---------------------------------------------------------------------------------------------------- the graph again
+
+
+class _Rebuilding:
+    """The graph with its blocks in the place of their members."""
+
+    def __init__(self, blocks: Sequence[Block], record: Record, exclude: frozenset[str]):
+        self.record, self.exclude = record, exclude
+        self.at: dict[Node, tuple[Block, int, int]] = {}
+        self.sums: dict[Node, Sum] = {}
+        self.final: dict[Node, Node] = {}
+        self.products: dict[Block, Node] = {}
+        self.operands: dict[Block, list[Node]] = {}
+        left = None if record.most is None else record.most - record.by_rules
+        for block in blocks:
+            self.operands[block] = block.nodes()
+            for i, row in enumerate(block.rows):
+                for j, one in enumerate(row):
+                    if left is not None and len(self.at) >= left:
+                        return
+                    self.at[one.root] = (block, i, j)
+                    self.sums[one.root] = one
+
+    def run(self, graph: Graph) -> Graph:
+        final, at, products = self.final, self.at, self.products
+        stack = [*reversed(graph.roots)]
+        while stack:
+            node = stack[-1]
+            if node in final:
+                stack.pop()
+                continue
+            member = at.get(node)
+            if member is None:
+                needed: Sequence[Node] = node.inputs
+            else:
+                needed = self.sums[node].others
+                if member[0] not in products:
+                    needed = [*self.operands[member[0]], *needed]
+            waits = [i for i in needed if i not in final]
+            if waits:
+                stack += reversed(waits)
+                continue
+            stack.pop()
+            if member is None:
+                found = rebuilt(node, tuple([final[i] for i in needed]), self._body if node.op.bodies else None)
+            else:
+                found = self._member(node, *member)
+            final[node] = found
+            if self.record.steps is not None and found is not node:
+                self.record.steps.setdefault(node, found)
+        return graph.with_roots([final[root] for root in graph.roots])
+
+    def _body(self, body: Graph) -> Graph:
+        return _merged(body, self.record, self.exclude)
+
+    def _member(self, root: Node, block: Block, i: int, j: int) -> Node:
+        one = self.sums[root]
+        before, building.origin = building.origin, root.origins[0]
+        try:
+            product = self.products.get(block)
+            if product is None:
+                product = self.products[block] = self._product(block)
+            found = block.part(product, i, j)
+            assert refines(found.type, one.type), f"a part of a product is {found.type}, not {one.type}"
+            for other in one.others:
+                found = o.add(found, self.final[other])
+        finally:
+            building.origin = before
+        self.record.by_rules += 1
+        self.record.note("products", block.rule, root, found)
+        return found
+
+    def _product(self, block: Block) -> Node:
+        total: Node | None = None
+        for left, right in block.factors:
+            one = o.matmul(made(left, self.final.__getitem__), made(right, self.final.__getitem__))
+            total = one if total is None else o.add(total, one)
+        assert total is not None
+        return total
+
+
+products = Whole([
+    Rule("products", [p.matmul(X, Y)], same_left, "rounding"),
+    Rule("products", [p.matmul(X, Y)], same_right, "rounding"),
+    Rule("products", [p.matmul(X, Y) + p.matmul(Z, W)], sum_of_products, "rounding"),
+])  # fmt: skip
+
+__all__ = ["Whole", "products"]

@@ -324,8 +324,18 @@ def _concatenate_vjp(g: Node, out: Node, *xs: Node, axis: int) -> tuple[Node, ..
     return tuple(parts)
 
 
+def _concatenate(*xs: Any, axis: int) -> Any:
+    flags = xs[0].flags
+    if flags.c_contiguous or not flags.f_contiguous:
+        return np.concatenate(xs, axis)
+    # Of transposes NumPy makes a transpose, which as the right operand of a small product takes twice as long as rows do.
+    shape = list(xs[0].shape)
+    shape[axis] = sum([x.shape[axis] for x in xs])
+    return np.concatenate(xs, axis, out=np.empty(shape, xs[0].dtype))
+
+
 concatenate: Op = Op(
-    "concatenate", _concatenate_type, numpy=lambda *xs, axis: np.concatenate(xs, axis), vjp=_concatenate_vjp,
+    "concatenate", _concatenate_type, numpy=_concatenate, vjp=_concatenate_vjp,
     doc="Tensors joined along axis; their other sizes agree.",
 )  # fmt: skip
 

@@ -25,10 +25,10 @@ from kgraph.ir.rewrite import Rule, Rules, check_names, rewrite, without
 Pass = Callable[[Graph, Record], Graph]
 
 #: Name -> pass, in the order in which they run. Neighbours that are rules share one sweep. specialise comes before them and
-#: legalise after: both need to be told what for. loops takes away what is kept for gradients that nobody asked for, and sink
-#: decides which side of a branch runs, so that they run whatever `optimize` says.
+#: legalise after: both need to be told what for. loops takes away what is kept for gradients that nobody asked for (products
+#: then merges what is left), and sink decides which side of a branch runs, so that these two run whatever `optimize` says.
 PIPELINE: dict[str, Pass] = {
-    "fold": fold, "simplify": simplify, "stabilise": stabilise, "linear": linear, "products": products, "loops": loops,
+    "fold": fold, "simplify": simplify, "stabilise": stabilise, "linear": linear, "loops": loops, "products": products,
     "sink": sink,
 }  # fmt: skip
 ALWAYS = ("loops", "sink")

@@ -6,7 +6,9 @@ what pays by it pays there too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import functools
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import kgraph.ir.ops as o
@@ -29,7 +31,7 @@ TRANSPOSED, MULTIPLIED, PACKED = 0.15, 0.018, 0.024
 SMALL = 1_000_000
 
 #: A figure for each of `TRIED`.
-Each = tuple[float, ...]
+Each = tuple[float, float, float]
 
 
 class Join(NamedTuple):
@@ -74,7 +76,7 @@ def join(axis: int, parts: Sequence[Operand], swaps_after: bool = False) -> Oper
 
 
 def is_swapped(x: Operand) -> bool:
-    return x.__class__ is Swap or (x.__class__ is Node and x.op is o.transpose and swaps(x.attr("perm")))  # type: ignore[union-attr]
+    return x.__class__ is Swap or (x.__class__ is Node and x.op is o.transpose and swaps(x.attr("perm")))
 
 
 def _unswapped(x: Operand) -> Operand | None:
@@ -90,7 +92,7 @@ def joins(x: Operand) -> list[Join]:
         if one.__class__ is Swap:
             waiting.append(one.of)
         elif one.__class__ is Join:
-            found.append(one)  # type: ignore[arg-type]
+            found.append(one)
             waiting += one.parts
     return found
 
@@ -123,60 +125,73 @@ def made(x: Operand, final: Callable[[Node], Node]) -> Node:
 # ---------------------------------------------------------------------------------------------------- times
 
 
-def elements(shape: Iterable[int | None]) -> Each:
-    unknown, product = 0, 1
-    for size in shape:
-        if size is None:
-            unknown += 1
-        else:
-            product *= size
-    return tuple([float(product * n**unknown) for n in TRIED])
+@functools.lru_cache(4096)
+def elements(shape: tuple[int | None, ...]) -> Each:
+    product = math.prod([1 if size is None else size for size in shape])
+    one, some, many = [float(product * n ** shape.count(None)) for n in TRIED]
+    return one, some, many
 
 
-def bytes_of(shape: Iterable[int | None], dtype: str) -> Each:
+@functools.lru_cache(4096)
+def bytes_of(shape: tuple[int | None, ...], dtype: str) -> Each:
     return times(elements(shape), numpy_dtype(dtype).itemsize)
 
 
-def plus(*figures: Each) -> Each:
-    return tuple(map(sum, zip(*figures, strict=True)))  # type: ignore[arg-type]
+def plus(first: Each, *others: Each) -> Each:
+    one, some, many = first
+    for other in others:
+        one += other[0]
+        some += other[1]
+        many += other[2]
+    return one, some, many
 
 
 def times(each: Each, factor: float, constant: float = 0.0) -> Each:
-    return tuple([constant + factor * one for one in each])
+    one, some, many = each
+    return constant + factor * one, constant + factor * some, constant + factor * many
 
 
 class Sizes:
-    """Bytes of operands, each counted once."""
+    """Bytes of operands, and times of products, each worked out once."""
 
     def __init__(self) -> None:
-        self._known: dict[Operand, Each] = {}
+        self._bytes: dict[Operand, Each] = {}
+        self._products: dict[tuple[Each, Each, Each, bool, str], Each] = {}
 
     def bytes(self, x: Operand) -> Each:
+        if x.__class__ is Node:
+            return bytes_of(x.type.shape, x.type.dtype)
         if x.__class__ is Swap:
             return self.bytes(x.of)
-        found = self._known.get(x)
+        found = self._bytes.get(x)
         if found is None:
-            if x.__class__ is Join:
-                found = plus(*[self.bytes(part) for part in x.parts])
-            else:
-                found = bytes_of(x.type.shape, x.type.dtype)  # type: ignore[union-attr]
-            self._known[x] = found
+            found = self._bytes[x] = plus(*[self.bytes(part) for part in x.parts])  # type: ignore[union-attr]
         return found
 
     def joining(self, x: Join) -> Each:
         """What one join takes, without those in it."""
         return times(self.bytes(x), JOINED, JOIN + PART * len(x.parts))
 
-    def product(self, left: Operand, right: Operand, out: Each, summed: Iterable[Node], dtype: str) -> Each:
+    def product(self, left: Operand, right: Operand, out: Each, dtype: str) -> Each:
         """What one product takes, of operands that are there.
 
         Args:
           out: bytes of the product.
-          summed: nodes whose last axes are summed over.
         """
-        read = plus(self.bytes(left), self.bytes(right))
-        turned = times(self.bytes(right), TRANSPOSED if is_swapped(right) else 0.0)
-        width = plus(*[elements(x.type.shape[-1:]) for x in summed])
-        counts = [one * other / numpy_dtype(dtype).itemsize for one, other in zip(out, width, strict=True)]
-        arithmetic = tuple([count * (MULTIPLIED if count <= SMALL else PACKED) for count in counts])
-        return plus(times(read, MOVED, PRODUCT), times(out, MOVED), turned, arithmetic)
+        turned = is_swapped(right)
+        key = (self.bytes(left), self.bytes(right), out, turned, dtype)
+        found = self._products.get(key)
+        if found is None:
+            # The numbers of n by k, k by m and n by m elements, multiplied, are the square of n by k by m.
+            size = numpy_dtype(dtype).itemsize
+            slower = TRANSPOSED if turned else 0.0
+            one, some, many = [
+                PRODUCT + MOVED * (x + y + z) + slower * y + _arithmetic(math.sqrt(x * y * z / size**3))
+                for x, y, z in zip(*key[:3], strict=True)
+            ]
+            found = self._products[key] = one, some, many
+        return found
+
+
+def _arithmetic(count: float) -> float:
+    return count * (MULTIPLIED if count <= SMALL else PACKED)

@@ -7,14 +7,31 @@ more than the products one by one are left as they are, until the rest of them i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 import kgraph.ir.ops as o
 from kgraph.ir.guards import Guard
 from kgraph.ir.node import Node
 from kgraph.ir.passes.fitting import Sources
 from kgraph.ir.passes.joining import (
-    SLACK, SLICE, SLICED, SUM, SUMMED, TYPICAL, Each, Join, Sizes, bytes_of, join, joins, nodes_of, plus, swaps, times,
+    SLACK,
+    SLICE,
+    SLICED,
+    SUM,
+    SUMMED,
+    TYPICAL,
+    Each,
+    Join,
+    Sizes,
+    bytes_of,
+    join,
+    joins,
+    nodes_of,
+    plus,
+    swaps,
+    times,
 )  # fmt: skip
 from kgraph.ir.types import TensorType
 
@@ -40,15 +57,21 @@ class Sum:
 
     __slots__ = ("root", "terms", "others", "type", "guard", "level")
 
-    def __init__(self, root: Node, terms: Iterable[tuple[Node, ...]], others: list[Node], type: TensorType, guard: Guard | None):
-        self.root, self.others, self.type, self.guard = root, others, type, guard
-        self.terms: list[tuple[Node, Node]] = list(terms)  # type: ignore[arg-type]
+    def __init__(self, root: Node, products: Sequence[Node], others: list[Node], guard: Guard | None):
+        self.root, self.others, self.guard = root, others, guard
+        self.type: TensorType = products[0].type
+        self.terms: list[tuple[Node, Node]] = [(x, y) for x, y in (product.inputs for product in products)]
         self.level = 0
 
 
 def unswapped(x: Node) -> Node:
     """What x is the transpose of, if it is one of matrices; x otherwise."""
     return x.inputs[0] if x.op is o.transpose and swaps(x.attr("perm")) else x
+
+
+def _starts(sizes: Sequence[int | None]) -> list[Any]:
+    """Where parts of some sizes begin, and where the last one ends; None where that is not known."""
+    return [0, *itertools.accumulate(sizes, lambda end, size: None if end is None or size is None else end + size)]
 
 
 class Block:
@@ -65,23 +88,22 @@ class Block:
       rule: the name of what is done.
     """
 
-    __slots__ = ("rows", "lefts", "factors", "rule", "_columns", "_inner")
+    __slots__ = ("rows", "lefts", "factors", "rule", "_columns", "_rows")
 
     def __init__(
         self, rows: Sequence[Sequence[Sum]], lefts: Sequence[Sequence[Node]], rights: Sequence[Sequence[Node]], contracted: bool
     ):
         self.rows = rows
         self.lefts = lefts
-        self._columns = [ys[0].type.shape[-1] for ys in rights]
+        self._columns = _starts([ys[0].type.shape[-1] for ys in rights])
+        self._rows = _starts([xs[0].type.shape[-2] for xs in lefts])
         xs = [join(-2, column, True) for column in zip(*lefts, strict=True)]
         ys = [join(-1, column) for column in zip(*rights, strict=True)]
         if contracted:
-            parts = [slice(start, start + MOST) for start in range(0, len(xs), MOST)]
-            self.factors = [(join(-1, xs[part], True), join(-2, ys[part])) for part in parts]
-            self._inner = [lefts[0][part] for part in parts]
+            starts = range(0, len(xs), MOST)
+            self.factors = [(join(-1, xs[s : s + MOST], True), join(-2, ys[s : s + MOST])) for s in starts]
         else:
             self.factors = list(zip(xs, ys, strict=True))
-            self._inner = [[x] for x in lefts[0]]
         self.rule = "same_left" if len(rights) > 1 else "same_right" if len(lefts) > 1 else "sum_of_products"
 
     def joins(self) -> list[Join]:
@@ -97,38 +119,30 @@ class Block:
         own = bytes_of(one.type.shape, one.type.dtype)
         parts = [bytes_of(each.type.shape, each.type.dtype) for row in self.rows for each in row]
         out = plus(*parts) if len(parts) > 1 else own
-        each = zip(self.factors, self._inner, strict=True)
-        total = plus(*[sizes.product(x, y, out, inner, one.type.dtype) for (x, y), inner in each])
+        total = plus(*[sizes.product(x, y, out, one.type.dtype) for x, y in self.factors])
         if len(self.factors) > 1:
             added = times(out, SUMMED, SUM)
             total = plus(total, times(added, len(self.factors) - 1))
         if len(parts) > 1:
-            copied = SLICED if len(self._columns) > 1 else 0.0
+            copied = SLICED if len(self._columns) > 2 else 0.0
             total = plus(total, times(out, copied, SLICE * len(parts)))
         return total
 
     def part(self, product: Node, i: int, j: int) -> Node:
         """The product of one member."""
-        columns = _ALL
-        if len(self._columns) > 1:
-            start = sum(self._columns[:j])  # type: ignore[arg-type]
-            columns = (start, start + self._columns[j], 1)  # type: ignore[assignment,operator]
         lead = product.ndim - 2
-        if len(self.lefts) > 1:
-            sizes = [xs[0].type.shape[-2] for xs in self.lefts]
-            if None in sizes:
-                shape = (*product.type.shape[:-2], len(sizes), -1, product.type.shape[-1])
-                apart = o.reshape(product, shape=shape)
-                full = columns == _ALL
-                form = "s" * lead + "i" + ("" if full else "ss")
-                return o.index(apart, form=form, numbers=(*_ALL * lead, i, *(() if full else (*_ALL, *columns))))
-            start = sum(sizes[:i])  # type: ignore[arg-type]
-            rows = (start, start + sizes[i], 1)
-            form = "s" * (lead + 1 + (columns != _ALL))
-            return o.index(product, form=form, numbers=(*_ALL * lead, *rows, *(() if columns == _ALL else columns)))
-        if columns == _ALL:
-            return product
-        return o.index(product, form="s" * (lead + 2), numbers=(*_ALL * (lead + 1), *columns))
+        form, numbers = "s" * lead, _ALL * lead
+        across, down = self._columns, self._rows
+        if len(down) == 2:
+            form, numbers = form + "s", (*numbers, *_ALL)
+        elif None in down:
+            product = o.reshape(product, shape=(*product.type.shape[:-2], len(down) - 1, -1, product.type.shape[-1]))
+            form, numbers = form + "is", (*numbers, i, *_ALL)
+        else:
+            form, numbers = form + "s", (*numbers, down[i], down[i + 1], 1)
+        if len(across) > 2:
+            form, numbers = form + "s", (*numbers, across[j], across[j + 1], 1)
+        return product if len(down) == len(across) == 2 else o.index(product, form=form, numbers=numbers)
 
 
 class Grid:
@@ -155,7 +169,7 @@ class Grid:
         if across:
             ways.append([([row], [xs], rights) for row, xs in zip(rows, lefts, strict=True)])
         if across and down:
-            ways.append([(rows, lefts, rights)])  # type: ignore[list-item]
+            ways.append([(rows, lefts, rights)])
         contracted = (False, True) if len(lefts[0]) > 1 and "sum_of_products" not in exclude else (False,)
         for way in ways:
             for summed in contracted:

@@ -22,7 +22,7 @@ from kgraph.ir.passes.joining import made
 from kgraph.ir.passes.merging import MOST, Block, Grid, Sum, chosen_blocks, unswapped
 from kgraph.ir.pattern import p, var
 from kgraph.ir.record import Record
-from kgraph.ir.rewrite import Rule, refines
+from kgraph.ir.rewrite import Rule, leave_out, refines
 from kgraph.ir.traverse import rebuilt, toposort
 
 _WHOLE = "that is decided over the whole graph, by what is copied and what is saved"
@@ -63,6 +63,7 @@ class Whole:
 
 
 def _merged(graph: Graph, record: Record, exclude: frozenset[str]) -> Graph:
+    exclude = exclude.union(name.rpartition(".")[2] for name in record.left_out)
     order = toposort(graph.roots)
     bodies = any(node.op.bodies for node in order)
     count = sum(node.op is o.matmul for node in order)
@@ -105,9 +106,9 @@ class _Sums:
                 products, others = self._terms(node)
                 if len(products) > 1:
                     self.taken.update(products)
-                    self.found.append(Sum(node, [each.inputs for each in products], others, products[0].type, sides.get(node)))
+                    self.found.append(Sum(node, products, others, sides.get(node)))
             elif node.op is o.matmul:
-                self.found.append(Sum(node, [node.inputs], [], node.type, sides.get(node)))
+                self.found.append(Sum(node, [node], [], sides.get(node)))
         self.found.reverse()
 
     def _terms(self, total: Node) -> tuple[list[Node], list[Node]]:
@@ -122,10 +123,9 @@ class _Sums:
             if alone and node.op is o.add:
                 self.taken.add(node)
                 waiting += reversed(node.inputs)
-            elif alone and node.op is o.matmul and (not products or self._alike(node, products[0])) and self._joins(node, inner):
-                products.append(node)
-            else:
-                others.append(node)
+                continue
+            fits = alone and node.op is o.matmul and (not products or self._alike(node, products[0]))
+            (products if fits and self._joins(node, inner) else others).append(node)
         return products, others
 
     def _alike(self, x: Node, y: Node) -> bool:
@@ -165,13 +165,21 @@ def _grids(sums: list[Sum], order: Sequence[Node], place: dict[Node, int], uses:
     grids: dict[object, list[list[Sum]]] = {}
     for members in rows.values():
         for start in range(0, len(members), MOST):
+            if len(members) == 1 and len(members[0].terms) == 1:
+                one = members[0]
+                if one.level:
+                    grids.setdefault((one.level, one.guard, (one.terms[0][1:],)), []).append(members)
+                continue
             row = _row(members[start : start + MOST], place, orders)
             first = row[0]
-            rights = sorted([tuple([one.terms[i][1] for one in row]) for i in range(len(first.terms))], key=lambda ys: place[ys[0]])
-            key = (first.level, first.guard, tuple(rights)) if first.level else first
-            grids.setdefault(key, []).append(row)
+            rights = [tuple([one.terms[i][1] for one in row]) for i in range(len(first.terms))]
+            rights.sort(key=lambda ys: place[ys[0]])
+            alike = (first.level, first.guard, tuple(rights)) if first.level else first
+            grids.setdefault(alike, []).append(row)
     found = []
     for all_rows in grids.values():
+        if len(all_rows) == len(all_rows[0]) == len(all_rows[0][0].terms) == 1:
+            continue
         step = max(1, MOST // len(all_rows[0]))
         for start in range(0, len(all_rows), step):
             found.append(_grid(all_rows[start : start + step], place, uses, orders))
@@ -198,16 +206,19 @@ def _level(sums: Sequence[Sum], order: Sequence[Node]) -> None:
     level: dict[Node, int] = {}
     get = level.get
     for node in order:
-        one = sharing.get(node)
-        if one is None:
+        found = sharing.get(node)
+        if found is None:
             highest = 0
             for i in node.inputs:
                 if get(i, 0) > highest:
                     highest = level[i]
         else:
-            own = 1 + max([get(i, 0) for term in one.terms for i in term])
-            one.level = own if node in needed else -1
-            highest = max([own, *[get(i, 0) for i in one.others]])
+            own = 0
+            for x, y in found.terms:
+                own = max(own, get(x, 0), get(y, 0))
+            own += 1
+            found.level = own if node in needed else -1
+            highest = max([own, *[get(i, 0) for i in found.others]])
         if highest:
             level[node] = highest
 
@@ -234,29 +245,23 @@ def _grid(
     rows: list[list[Sum]], place: dict[Node, int], uses: dict[Node, int], orders: dict[frozenset[Node], tuple[Node, ...]]
 ) -> Grid:
     """Rows with the same right operands, term by term, in an order in which something has their left ones already."""
-    first = rows[0]
-    terms = first[0].terms
-    numbers = range(len(terms))
-    if len(terms) > 1:
-        wanted = _preferred(terms, place, uses)
-        at = {term: i for i, term in enumerate(terms)}
-        numbers = [at[term] for term in wanted]  # type: ignore[assignment]
-    # A row has its terms in the order of its own left operands.
-    places = []
-    for row in rows:
-        at_right = {tuple([one.terms[i][1] for one in row]): i for i in range(len(terms))}
-        places.append([at_right[tuple([one.terms[i][1] for one in first])] for i in numbers])
+    # A row has its terms in the order of its own left operands: those of equal right ones belong together.
+    aligned = [sorted(range(len(row[0].terms)), key=lambda i, row=row: place[row[0].terms[i][1]]) for row in rows]  # type: ignore[misc]
+    if len(aligned[0]) > 1:
+        terms = rows[0][0].terms
+        wanted = {term: number for number, term in enumerate(_preferred(terms, place, uses))}
+        numbers = sorted(range(len(terms)), key=lambda k: wanted[terms[aligned[0][k]]])
+        aligned = [[own[k] for k in numbers] for own in aligned]
     if len(rows) > 1:
-        for term in numbers:
-            number = numbers.index(term)
-            lefts = [unswapped(row[0].terms[at_[number]][0]) for row, at_ in zip(rows, places, strict=True)]
+        for k in range(len(aligned[0])):
+            lefts = [unswapped(row[0].terms[own[k]][0]) for row, own in zip(rows, aligned, strict=True)]
             there = orders.get(frozenset(lefts))
             if there is not None and len(there) == len(lefts):
                 again = [lefts.index(x) for x in there]
-                rows, places = [rows[i] for i in again], [places[i] for i in again]
+                rows, aligned = [rows[i] for i in again], [aligned[i] for i in again]
                 break
-    lefts_of = [[row[0].terms[i][0] for i in at_] for row, at_ in zip(rows, places, strict=True)]
-    rights_of = [[one.terms[i][1] for i in places[0]] for one in rows[0]]
+    lefts_of = [[row[0].terms[i][0] for i in own] for row, own in zip(rows, aligned, strict=True)]
+    rights_of = [[one.terms[i][1] for i in aligned[0]] for one in rows[0]]
     return Grid(rows, lefts_of, rights_of)
 
 
@@ -268,76 +273,78 @@ class _Rebuilding:
 
     def __init__(self, blocks: Sequence[Block], record: Record, exclude: frozenset[str]):
         self.record, self.exclude = record, exclude
-        self.at: dict[Node, tuple[Block, int, int]] = {}
-        self.sums: dict[Node, Sum] = {}
-        self.final: dict[Node, Node] = {}
+        self.members = {
+            one.root: (one, block, i, j) for block in blocks for i, row in enumerate(block.rows) for j, one in enumerate(row)
+        }
+        self.operands = {block: block.nodes() for block in blocks}
         self.products: dict[Block, Node] = {}
-        self.operands: dict[Block, list[Node]] = {}
-        left = None if record.most is None else record.most - record.by_rules
-        for block in blocks:
-            self.operands[block] = block.nodes()
-            for i, row in enumerate(block.rows):
-                for j, one in enumerate(row):
-                    if left is not None and len(self.at) >= left:
-                        return
-                    self.at[one.root] = (block, i, j)
-                    self.sums[one.root] = one
+        self.final: dict[Node, Node] = {}
 
     def run(self, graph: Graph) -> Graph:
-        final, at, products = self.final, self.at, self.products
+        final, members = self.final, self.members
         stack = [*reversed(graph.roots)]
         while stack:
             node = stack[-1]
             if node in final:
                 stack.pop()
                 continue
-            member = at.get(node)
-            if member is None:
-                needed: Sequence[Node] = node.inputs
-            else:
-                needed = self.sums[node].others
-                if member[0] not in products:
-                    needed = [*self.operands[member[0]], *needed]
+            member = members.get(node)
+            if member is not None and not self._goes_on(member[1]):
+                member = None
+            needed: Sequence[Node] = node.inputs
+            if member is not None:
+                needed = member[0].others
+                if member[1] not in self.products:
+                    needed = [*self.operands[member[1]], *needed]
             waits = [i for i in needed if i not in final]
             if waits:
                 stack += reversed(waits)
                 continue
-            stack.pop()
             if member is None:
-                found = rebuilt(node, tuple([final[i] for i in needed]), self._body if node.op.bodies else None)
+                found: Node | None = rebuilt(node, tuple([final[i] for i in needed]), self._body if node.op.bodies else None)
             else:
-                found = self._member(node, *member)
-            final[node] = found
-            if self.record.steps is not None and found is not node:
-                self.record.steps.setdefault(node, found)
+                found = self._member(*member)
+            if found is not None:
+                stack.pop()
+                final[node] = found
+                if self.record.steps is not None and found is not node:
+                    self.record.steps.setdefault(node, found)
         return graph.with_roots([final[root] for root in graph.roots])
 
     def _body(self, body: Graph) -> Graph:
         return _merged(body, self.record, self.exclude)
 
-    def _member(self, root: Node, block: Block, i: int, j: int) -> Node:
-        one = self.sums[root]
-        before, building.origin = building.origin, root.origins[0]
+    def _goes_on(self, block: Block) -> bool:
+        return self.record.by_rules != self.record.most and f"products.{block.rule}" not in self.record.left_out
+
+    def _member(self, one: Sum, block: Block, i: int, j: int) -> Node | None:
+        """What comes in the place of a sum; None if there is nothing, and its rule is left out."""
+        before, building.origin = building.origin, one.root.origins[0]
         try:
             product = self.products.get(block)
             if product is None:
                 product = self.products[block] = self._product(block)
             found = block.part(product, i, j)
-            assert refines(found.type, one.type), f"a part of a product is {found.type}, not {one.type}"
             for other in one.others:
                 found = o.add(found, self.final[other])
+        except Exception as error:  # whatever it is, the program does not need this rule
+            leave_out(RULES[block.rule], f"raised {type(error).__name__}: {error}", self.record)
+            return None
         finally:
             building.origin = before
+        if not refines(found.type, one.root.type):
+            leave_out(RULES[block.rule], f"made {found.type} of {one.root.type}", self.record)
+            return None
         self.record.by_rules += 1
-        self.record.note("products", block.rule, root, found)
+        self.record.note("products", block.rule, one.root, found)
         return found
 
     def _product(self, block: Block) -> Node:
-        total: Node | None = None
-        for left, right in block.factors:
-            one = o.matmul(made(left, self.final.__getitem__), made(right, self.final.__getitem__))
-            total = one if total is None else o.add(total, one)
-        assert total is not None
+        left, right = block.factors[0]
+        final = self.final.__getitem__
+        total = o.matmul(made(left, final), made(right, final))
+        for left, right in block.factors[1:]:
+            total = o.add(total, o.matmul(made(left, final), made(right, final)))
         return total
 
 
@@ -346,5 +353,6 @@ products = Whole([
     Rule("products", [p.matmul(X, Y)], same_right, "rounding"),
     Rule("products", [p.matmul(X, Y) + p.matmul(Z, W)], sum_of_products, "rounding"),
 ])  # fmt: skip
+RULES = {rule.name.partition(".")[2]: rule for rule in products.rules}
 
 __all__ = ["Whole", "products"]

@@ -66,9 +66,8 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever can be merged, is: a product costs a second, what is copied nothing."""
     monkeypatch.setattr(joining, "PRODUCT", 1e9)
     monkeypatch.setattr(joining, "JOINED", 0.0)
-    for name in ("SLICED", "MULTIPLIED", "PACKED"):
-        monkeypatch.setattr(joining, name, 0.0)
-    monkeypatch.setattr("kgraph.ir.passes.merging.SLICED", 0.0)
+    monkeypatch.setattr(joining, "MULTIPLIED", 0.0)
+    monkeypatch.setattr(joining, "PACKED", 0.0)
 
 
 # ---------------------------------------------------------------------------------------------------- what is merged
@@ -81,16 +80,16 @@ high, high_other = leaf(2, N, 4, 3), leaf(2, N, 4, 3)
 deep, deep_other, deep_wide = leaf(2, N, 3, 5), leaf(2, N, 3, 6), leaf(2, N, 3, 6)
 empty = leaf(0, 3)
 inner = leaf(4, 0)
-inner_right = [leaf(0, 3), leaf(0, 2)]
-whole = [leaf(4, 3, dtype="int32"), leaf(3, 5, dtype="int32"), leaf(3, 2, dtype="int32")]
+inner_right, none, square6, last = leaf(0, 3), leaf(3, 0), leaf(6, 6), leaf(3, 3)
+v2, v2_left = leaf(3, 6), leaf(4, 3)
+whole = [leaf(4, 3, dtype="int32"), leaf(3, 5, dtype="int32")]
+half = [leaf(4, 3, dtype="float16"), leaf(3, 5, dtype="float16")]
 
 #: Name -> roots, ops that are left of those that matter, rules.
 MERGED: dict[str, tuple[list[Node], dict[str, int], set[str]]] = {
-    "one left operand": ([x @ v, x @ w], {"matmul": 1, "concatenate": 1, "index": 2}, {"same_left"}),
-    "one left operand of any size": ([any_ @ v, any_ @ w], {"matmul": 1, "concatenate": 1, "index": 2}, {"same_left"}),
     "one right operand": ([x @ v, y @ v, z @ v], {"matmul": 1, "concatenate": 1, "index": 3}, {"same_right"}),
     "rows of one unknown size": ([any_ @ v, o.tanh(any_) @ v], {"matmul": 1, "reshape": 1, "index": 2}, {"same_right"}),
-    "both": ([x @ v, x @ w, y @ v, y @ w], {"matmul": 1, "concatenate": 2, "index": 4}, {"same_left"}),
+    "two right operands": ([x @ v, x @ w, y @ v, y @ w], {"matmul": 2, "concatenate": 1, "index": 4}, {"same_right"}),
     "a sum": ([x @ v + leaf(4, 2) @ leaf(2, 6)], {"matmul": 1, "concatenate": 2, "add": 0}, {"sum_of_products"}),
     "a sum with others": (
         [leaf(6) + (x @ v + leaf(4, 6)) + leaf(4, 2) @ leaf(2, 6)], {"matmul": 1, "concatenate": 2, "add": 2}, {"sum_of_products"},
@@ -98,20 +97,19 @@ MERGED: dict[str, tuple[list[Node], dict[str, int], set[str]]] = {
     "gradients of weights": (
         [swapped(any_) @ o.tanh(any_) + swapped(o.exp(any_)) @ o.sin(any_)], {"matmul": 1, "transpose": 1}, {"sum_of_products"},
     ),
-    "gates": (
-        [x @ v + y[:4] @ (v * 2.0), x @ w + y[:4] @ (w * 2.0)], {"matmul": 1, "index": 3}, {"same_left"},
+    "sums": (
+        [x @ v + y[:4] @ v2, v2_left @ v2 + y[:4] @ v], {"matmul": 1, "concatenate": 4, "index": 3}, {"same_right"},
     ),
-    "more axes, one left operand": ([high @ deep, high @ deep_other], {"matmul": 1, "index": 2}, {"same_left"}),
     "more axes, one right operand": ([high @ deep, high_other @ deep], {"matmul": 1, "index": 2}, {"same_right"}),
     "more axes, a sum": ([high @ deep_other + o.exp(high) @ deep_wide], {"matmul": 1, "concatenate": 2},
                          {"sum_of_products"}),
     "no rows": ([empty @ v, x @ v], {"matmul": 1}, {"same_right"}),
-    "no columns": ([x @ leaf(3, 0), x @ v], {"matmul": 1}, {"same_left"}),
-    "nothing to sum": ([inner @ each for each in inner_right], {"matmul": 1}, {"same_left"}),
-    "integers": ([whole[0] @ each for each in whole[1:]], {"matmul": 1}, {"same_left"}),
-    "float16": ([(s := leaf(4, 3, dtype="float16")) @ leaf(3, 5, dtype="float16"), s @ leaf(3, 1, dtype="float16")],
-                {"matmul": 1}, {"same_left"}),
-    "one after the other": ([(h := o.tanh(x @ v)), h @ leaf(6, 2), h @ leaf(6, 3)], {"matmul": 2}, {"same_left"}),
+    "no columns": ([x @ none, y @ none], {"matmul": 1}, {"same_right"}),
+    "nothing to sum": ([inner @ inner_right, leaf(2, 0) @ inner_right], {"matmul": 1}, {"same_right"}),
+    "integers": ([whole[0] @ whole[1], (whole[0] * whole[0]) @ whole[1]], {"matmul": 1}, {"same_right"}),
+    "float16": ([half[0] @ half[1], o.tanh(half[0]) @ half[1]], {"matmul": 1}, {"same_right"}),
+    "one after the other": ([(h := o.tanh(x @ v)), h @ square6, o.exp(h) @ square6], {"matmul": 2}, {"same_right"}),
+    "the last ones": ([x @ v, o.tanh(y @ last) @ v, y @ last], {"matmul": 2}, {"same_right"}),
 }  # fmt: skip
 
 
@@ -143,12 +141,12 @@ KEPT: dict[str, list[Node]] = {
     ],
     "nothing shared": [x @ v, y @ w],
     "rows of unknown sizes that may differ": [any_ @ v, other @ v],
-    "columns of unknown sizes": [x @ leaf(3, N), x @ leaf(3, N)],
+    "a left operand": [x @ v, x @ w],
     "a sum that may be stretched": [any_ @ v + other @ (v * 2.0)],
     "used by itself too": [(once := x @ v), once + y[:4] @ (v * 2.0)],
-    "other dtypes": [leaf(4, 3, dtype="float32") @ leaf(3, 6, dtype="float32"), x @ v],
-    "other sides of a branch": [o.switch(condition, x @ v, x @ (v * 2.0))],
-    "one side and outside": [o.switch(condition, o.sum(x @ v, axis=(0, 1), keepdims=False), o.scalar(0.0, "float64")), x @ w],
+    "other dtypes": [o.cast(x, dtype="float32") @ o.cast(v, dtype="float32"), x @ v],
+    "other sides of a branch": [o.switch(condition, x @ v, leaf(4, 3) @ v)],
+    "one side and outside": [o.switch(condition, o.sum(x @ v, axis=(0, 1), keepdims=False), o.scalar(0.0, "float64")), y @ v],
 }  # fmt: skip
 
 
@@ -172,7 +170,7 @@ def test_what_is_merged_never_waits_for_itself() -> None:
 
 @pytest.mark.usefixtures("cheap")
 def test_products_of_one_side_stay_in_it() -> None:
-    side = o.sum(x @ v, axis=(0, 1), keepdims=False) + o.sum(x @ w, axis=(0, 1), keepdims=False)
+    side = o.sum(x @ v, axis=(0, 1), keepdims=False) + o.sum(y @ v, axis=(0, 1), keepdims=False)
     root = o.switch(condition, side, o.scalar(0.0, "float64"))
     found = run_pipeline(Graph((), [root]), passes=chosen(["products"]))
     outside = [node.op for node in toposort(found.roots)]
@@ -229,29 +227,29 @@ def test_an_unrolled_recurrence_has_fewer_products_and_no_model_more_work() -> N
         f = K.function(model.inputs, [model.loss], model.updates, engine="numpy", exclude=exclude)
         counts.append(sum(node.op is o.matmul for node in toposort(f.optimized().roots)))
         losses.append([f(model.values)[0] for _ in range(3)])
-    assert counts[0] < 80 < 190 < counts[1]
+    assert counts[0] < 130 < 190 < counts[1]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
 
-def test_large_products_are_not_copied_to_save_a_call() -> None:
-    large, weights = leaf(N, 1000), [leaf(1000, 1000) for _ in range(3)]
-    roots = [large @ each for each in weights]
+def test_large_operands_are_not_copied_to_save_a_call() -> None:
+    large, weights = leaf(N, 1000), [leaf(1000, 1) for _ in range(3)]
+    roots = [large @ weights[0] + o.tanh(large) @ weights[1], large @ weights[2], o.tanh(large) @ weights[2]]
     assert merged(*roots)[0] == roots
 
 
 def test_what_is_joined_once_pays_for_many() -> None:
     """The joined weights of a step by itself cost more than they save, those of a hundred do not."""
 
-    def steps(count: int) -> int:
-        weights = [leaf(64, 64) for _ in range(4)]
+    def products_a_step(count: int) -> int:
+        weights = [(leaf(64, 64), leaf(64, 64)) for _ in range(2)]
         roots, h = [], leaf(1, 64)
         for _ in range(count):
-            gates = [h @ each for each in weights]
-            h = o.tanh(gates[0] * gates[1] + gates[2] * gates[3])
+            one, other = [h @ a + o.exp(h) @ b for a, b in weights]
+            h = o.tanh(one * other)
             roots.append(h)
         return ops(merged(*roots)[0])["matmul"] // count
 
-    assert [steps(1), steps(100)] == [4, 1]
+    assert [products_a_step(1), products_a_step(100)] == [4, 2]
 
 
 # ---------------------------------------------------------------------------------------------------- names
@@ -259,31 +257,31 @@ def test_what_is_joined_once_pays_for_many() -> None:
 
 @pytest.mark.usefixtures("cheap")
 def test_rules_can_be_left_out() -> None:
-    roots = MERGED["gates"][0]
-    names = ["same_left", "same_right", "sum_of_products"]
+    roots = MERGED["sums"][0]
+    names = ["same_right", "sum_of_products"]
     assert merged(*roots, exclude=[f"products.{name}" for name in names])[0] == roots
     for name in names:
         _, record = merged(*roots, exclude=[name])
-        assert name not in {each.rule for each in record}
-    assert ops(merged(*roots, exclude=["same_left"])[0])["matmul"] == 2
-    graph = kgraph.optimize([Tensor(root) for root in roots], ["products"], exclude=["same_left", "sum_of_products"])
-    assert ops(graph.outputs)["matmul"] == 4
+        assert {each.rule for each in record} == {*names} - {name}
+    graph = kgraph.optimize([Tensor(root) for root in roots], ["products"], exclude=["sum_of_products"])
+    assert ops(graph.outputs)["matmul"] == 2
 
 
 @pytest.mark.usefixtures("cheap")
 def test_it_is_explained() -> None:
-    roots = [Tensor(x @ v), Tensor(x @ w)]
+    roots = [Tensor(x @ v), Tensor(y @ v)]
     explained = kgraph.explain(roots, ["products"])
-    assert "products.same_left  matmul" in str(explained)
-    assert "products.same_left: matmul" in explained.why(roots[0])
-    assert "products.same_left did apply" in explained.why_not("same_left", roots[1])
-    assert "decided over the whole graph" in explained.why_not("same_right", roots[1])
+    assert "products.same_right  matmul" in str(explained)
+    assert "products.same_right: matmul" in explained.why(roots[0])
+    assert "products.same_right did apply" in explained.why_not("same_right", roots[1])
+    lonely = kgraph.explain(Tensor(x @ w), ["products"])
+    assert "decided over the whole graph" in lonely.why_not("same_right", Tensor(x @ w))
 
 
 @pytest.mark.usefixtures("cheap")
 @pytest.mark.parametrize("most", range(6))
 def test_so_many_rewrites_and_no_more(most: int) -> None:
-    roots = [x @ v, x @ w, o.tanh(z @ v) @ leaf(6, 2) + z[:, :1] @ leaf(1, 2)]
+    roots = [x @ v, y @ v, o.tanh(z @ w) @ leaf(7, 2) + z[:, :1] @ leaf(1, 2)]
     record = Record(most=most)
     found = products(Graph((), roots), record)
     verify(found)
@@ -299,12 +297,13 @@ def test_so_many_rewrites_and_no_more(most: int) -> None:
 @pytest.mark.usefixtures("cheap")
 def test_the_rewrite_that_makes_a_check_fail_is_found() -> None:
     a = K.placeholder((4, 3), dtype="float64")
-    f = K.function([a], [K.dot(a, K.variable(np.ones((3, n)), "float64")) for n in (2, 5)], engine="numpy")
+    b = K.variable(np.ones((3, 2)), "float64")
+    f = K.function([a], [K.dot(a, b), K.dot(K.tanh(a), b)], engine="numpy")
 
     def check(one: Any) -> bool:
         return not any(node.op is o.concatenate for node in toposort(one.optimized().roots))
 
-    assert f.bisect(check).rule == "same_left"
+    assert f.bisect(check).rule == "same_right"
 
 
 # ---------------------------------------------------------------------------------------------------- random graphs

@@ -23,8 +23,8 @@ SLACK = 1.02
 
 #: Of each op, of each operand that is joined, and of a slice.
 PRODUCT, SUM, JOIN, PART, SLICE = 1000.0, 450.0, 700.0, 100.0, 150.0
-#: Of each byte: of a joined operand, of a sum, of a slice that is not whole rows, of what a product reads and writes.
-JOINED, SUMMED, SLICED, MOVED = 0.04, 0.03, 0.05, 0.01
+#: Of each byte: of a joined operand, of a sum, of what a product reads and writes.
+JOINED, SUMMED, MOVED = 0.04, 0.03, 0.01
 #: Of each byte of a right operand that is transposed; of each multiplication that is added up, in small products and in others,
 #: whose operands BLAS packs first.
 TRANSPOSED, MULTIPLIED, PACKED = 0.15, 0.018, 0.024

@@ -18,7 +18,6 @@ from kgraph.ir.passes.fitting import Sources
 from kgraph.ir.passes.joining import (
     SLACK,
     SLICE,
-    SLICED,
     SUM,
     SUMMED,
     TYPICAL,
@@ -75,12 +74,12 @@ def _starts(sizes: Sequence[int | None]) -> list[Any]:
 
 
 class Block:
-    """Sums that are computed together.
+    """Sums that are computed together: those with the same right operands.
 
     Args:
-      rows: the sums.
-      lefts: for each row, its left operands, by term.
-      rights: for each column, its right operands, by term.
+      members: the sums.
+      lefts: for each of them, its left operands, by term.
+      rights: the right operands, by term.
       contracted: whether the sum of products is one product.
 
     Attributes:
@@ -88,23 +87,18 @@ class Block:
       rule: the name of what is done.
     """
 
-    __slots__ = ("rows", "lefts", "factors", "rule", "_columns", "_rows")
+    __slots__ = ("members", "factors", "rule", "_rows")
 
-    def __init__(
-        self, rows: Sequence[Sequence[Sum]], lefts: Sequence[Sequence[Node]], rights: Sequence[Sequence[Node]], contracted: bool
-    ):
-        self.rows = rows
-        self.lefts = lefts
-        self._columns = _starts([ys[0].type.shape[-1] for ys in rights])
+    def __init__(self, members: Sequence[Sum], lefts: Sequence[Sequence[Node]], rights: Sequence[Node], contracted: bool):
+        self.members = members
         self._rows = _starts([xs[0].type.shape[-2] for xs in lefts])
         xs = [join(-2, column, True) for column in zip(*lefts, strict=True)]
-        ys = [join(-1, column) for column in zip(*rights, strict=True)]
         if contracted:
             starts = range(0, len(xs), MOST)
-            self.factors = [(join(-1, xs[s : s + MOST], True), join(-2, ys[s : s + MOST])) for s in starts]
+            self.factors = [(join(-1, xs[s : s + MOST], True), join(-2, rights[s : s + MOST])) for s in starts]
         else:
-            self.factors = list(zip(xs, ys, strict=True))
-        self.rule = "same_left" if len(rights) > 1 else "same_right" if len(lefts) > 1 else "sum_of_products"
+            self.factors = list(zip(xs, rights, strict=True))
+        self.rule = "same_right" if len(members) > 1 else "sum_of_products"
 
     def joins(self) -> list[Join]:
         return [each for factor in self.factors for x in factor for each in joins(x)]
@@ -115,75 +109,56 @@ class Block:
 
     def cost(self, sizes: Sizes) -> Each:
         """Without what is joined."""
-        one = self.rows[0][0]
-        own = bytes_of(one.type.shape, one.type.dtype)
-        parts = [bytes_of(each.type.shape, each.type.dtype) for row in self.rows for each in row]
-        out = plus(*parts) if len(parts) > 1 else own
-        total = plus(*[sizes.product(x, y, out, one.type.dtype) for x, y in self.factors])
+        dtype = self.members[0].type.dtype
+        out = plus(*[bytes_of(one.type.shape, dtype) for one in self.members])
+        total = plus(*[sizes.product(x, y, out, dtype) for x, y in self.factors])
         if len(self.factors) > 1:
-            added = times(out, SUMMED, SUM)
-            total = plus(total, times(added, len(self.factors) - 1))
-        if len(parts) > 1:
-            copied = SLICED if len(self._columns) > 2 else 0.0
-            total = plus(total, times(out, copied, SLICE * len(parts)))
-        return total
+            total = plus(total, times(times(out, SUMMED, SUM), len(self.factors) - 1))
+        return plus(total, (SLICE * len(self.members),) * 3) if len(self.members) > 1 else total
 
-    def part(self, product: Node, i: int, j: int) -> Node:
+    def part(self, product: Node, i: int) -> Node:
         """The product of one member."""
-        lead = product.ndim - 2
-        form, numbers = "s" * lead, _ALL * lead
-        across, down = self._columns, self._rows
-        if len(down) == 2:
-            form, numbers = form + "s", (*numbers, *_ALL)
-        elif None in down:
-            product = o.reshape(product, shape=(*product.type.shape[:-2], len(down) - 1, -1, product.type.shape[-1]))
-            form, numbers = form + "is", (*numbers, i, *_ALL)
-        else:
-            form, numbers = form + "s", (*numbers, down[i], down[i + 1], 1)
-        if len(across) > 2:
-            form, numbers = form + "s", (*numbers, across[j], across[j + 1], 1)
-        return product if len(down) == len(across) == 2 else o.index(product, form=form, numbers=numbers)
+        if len(self.members) == 1:
+            return product
+        lead, rows = product.ndim - 2, self._rows
+        if None not in rows:
+            return o.index(product, form="s" * (lead + 1), numbers=(*_ALL * lead, rows[i], rows[i + 1], 1))
+        apart = o.reshape(product, shape=(*product.type.shape[:-2], len(self.members), -1, product.type.shape[-1]))
+        return o.index(apart, form="s" * lead + "i", numbers=(*_ALL * lead, i))
 
 
 class Grid:
-    """Sums in rows and columns, and the ways to compute them.
+    """Sums with the same right operands, and the ways to compute them.
 
     Args:
-      rows, lefts, rights: as of `Block`.
+      members, lefts, rights: as of `Block`.
     """
 
-    __slots__ = ("rows", "lefts", "rights")
+    __slots__ = ("members", "lefts", "rights")
 
-    def __init__(self, rows: list[list[Sum]], lefts: list[list[Node]], rights: list[list[Node]]):
-        self.rows, self.lefts, self.rights = rows, lefts, rights
+    def __init__(self, members: list[Sum], lefts: list[list[Node]], rights: list[Node]):
+        self.members, self.lefts, self.rights = members, lefts, rights
 
     def ways(self, exclude: Collection[str], sources: Sources) -> Iterator[list[Block]]:
         """Lists of blocks, every sum in one of them; first each sum by itself, as it is, last what joins most."""
-        rows, lefts, rights = self.rows, self.lefts, self.rights
-        each = [([[one]], [xs], [ys]) for row, xs in zip(rows, lefts, strict=True) for one, ys in zip(row, rights, strict=True)]
-        ways = [each]
-        across = len(rights) > 1 and "same_left" not in exclude and all(ys[0].type.shape[-1] is not None for ys in rights)
-        down = len(lefts) > 1 and "same_right" not in exclude and self._rows_known(sources)
-        if down:
-            ways.append([([[row[j]] for row in rows], lefts, [ys]) for j, ys in enumerate(rights)])
-        if across:
-            ways.append([([row], [xs], rights) for row, xs in zip(rows, lefts, strict=True)])
-        if across and down:
-            ways.append([(rows, lefts, rights)])
-        contracted = (False, True) if len(lefts[0]) > 1 and "sum_of_products" not in exclude else (False,)
+        ways: list[list[tuple[list[Sum], list[list[Node]]]]] = [
+            [([one], [xs]) for one, xs in zip(self.members, self.lefts, strict=True)]
+        ]
+        if len(self.members) > 1 and "same_right" not in exclude and self._rows_known(sources):
+            ways.append([(self.members, self.lefts)])
+        contracted = (False, True) if len(self.rights) > 1 and "sum_of_products" not in exclude else (False,)
         for way in ways:
             for summed in contracted:
-                yield [Block(*block, summed) for block in way]
+                yield [Block(members, lefts, self.rights, summed) for members, lefts in way]
 
     def _rows_known(self, sources: Sources) -> bool:
-        """Whether it is known which rows of a product belong to which row of the grid."""
+        """Whether it is known which rows of a product belong to which member."""
         firsts = [xs[0] for xs in self.lefts]
         sizes = {x.type.shape[-2] for x in firsts}
         if None not in sizes:
             return True
-        widths = [ys[0].type.shape[-1] for ys in self.rights]
-        lead = [self.rows[0][0].type.shape[:-2], widths]
-        if len(sizes) > 1 or any(not size for shape in lead for size in shape):
+        others = (*self.members[0].type.shape[:-2], self.rights[0].type.shape[-1])
+        if len(sizes) > 1 or not all(others):
             return False  # reshape works out one size, among others that are not 0
         wanted = sources(firsts[0], firsts[0].ndim - 2)
         return all(sources(x, x.ndim - 2) == wanted for x in firsts[1:])
@@ -205,8 +180,6 @@ def chosen_blocks(grids: Iterable[Grid], exclude: Collection[str], sources: Sour
     sizes = Sizes()
     ways: list[list[_Way]] = []
     for grid in grids:
-        if len(grid.rows) * len(grid.rights) == 1 and len(grid.lefts[0]) == 1:
-            continue
         found = [_Way(blocks, sizes) for blocks in grid.ways(exclude, sources)]
         if len(found) > 1:
             ways.append(found)

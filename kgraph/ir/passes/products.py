@@ -1,9 +1,9 @@
 """Products of matrices that share an operand, merged into one; sums of products as one product.
 
 A graph is looked at as a whole, level by level of its bodies. Its sums of products (a product by itself is a sum of one) are
-laid out in grids: those with the same left operands share a row, rows with the same right operands a grid, as the gates of an
-LSTM do, and the gradients of their weights. A grid is one product, or one sum of products, of joined operands; each member is a
-slice of it. A sum of products is one product too, of operands joined along the axis that is summed over.
+grouped by their right operands, as the gradients of the weights of an LSTM have the same cotangents: a group is one product, or
+one sum of products, of joined left operands; each member is some rows of it. A sum of products is one product too, of operands
+joined along the axis that is summed over.
 
 Which of this is done, `merging` says, by what it costs. Products are merged only if none waits for another one, and if the same
 sides of the same branches need them.
@@ -28,14 +28,6 @@ from kgraph.ir.traverse import rebuilt, toposort
 _WHOLE = "that is decided over the whole graph, by what is copied and what is saved"
 
 X, Y, Z, W = var("x"), var("y"), var("z"), var("w")
-
-
-def same_left(x: Node, y: Node) -> str:
-    """x @ y, x @ z -> x @ [y, z], and slices of it
-
-    The same of sums of products that have the same left operands; joined with same_right where the right ones are shared too.
-    """
-    return _WHOLE
 
 
 def same_right(x: Node, y: Node) -> str:
@@ -149,40 +141,23 @@ class _Sums:
 
 
 def _grids(sums: list[Sum], order: Sequence[Node], place: dict[Node, int], uses: dict[Node, int]) -> list[Grid]:
-    """The sums in grids: of one, most of them."""
+    """The sums by their right operands, but for products that have none in common with others."""
     for one in sums:
-        one.terms.sort(key=lambda term: (place[term[0]], place[term[1]]))
+        one.terms.sort(key=lambda term: (place[term[1]], place[term[0]]))
     _level(sums, order)
     orders: dict[frozenset[Node], tuple[Node, ...]] = {}
-    rows: dict[object, list[Sum]] = {}
+    groups: dict[object, list[Sum]] = {}
     for one in sums:
         if 1 < len(one.terms) <= MOST:
-            terms = _preferred(one.terms, place, uses)
-            for side in zip(*terms, strict=True):
+            for side in zip(*_preferred(one.terms, place, uses), strict=True):
                 orders.setdefault(frozenset(side), side)
-        key = (one.level, one.guard, tuple([x for x, _ in one.terms])) if one.level else one
-        rows.setdefault(key, []).append(one)
-    grids: dict[object, list[list[Sum]]] = {}
-    for members in rows.values():
-        for start in range(0, len(members), MOST):
-            if len(members) == 1 and len(members[0].terms) == 1:
-                one = members[0]
-                if one.level:
-                    grids.setdefault((one.level, one.guard, (one.terms[0][1:],)), []).append(members)
-                continue
-            row = _row(members[start : start + MOST], place, orders)
-            first = row[0]
-            rights = [tuple([one.terms[i][1] for one in row]) for i in range(len(first.terms))]
-            rights.sort(key=lambda ys: place[ys[0]])
-            alike = (first.level, first.guard, tuple(rights)) if first.level else first
-            grids.setdefault(alike, []).append(row)
+        key = (one.level, one.guard, tuple([y for _, y in one.terms])) if one.level else one
+        groups.setdefault(key, []).append(one)
     found = []
-    for all_rows in grids.values():
-        if len(all_rows) == len(all_rows[0]) == len(all_rows[0][0].terms) == 1:
-            continue
-        step = max(1, MOST // len(all_rows[0]))
-        for start in range(0, len(all_rows), step):
-            found.append(_grid(all_rows[start : start + step], place, uses, orders))
+    for members in groups.values():
+        if len(members) > 1 or len(members[0].terms) > 1:
+            for start in range(0, len(members), MOST):
+                found.append(_grid(members[start : start + MOST], place, uses, orders))
     return found
 
 
@@ -191,12 +166,10 @@ def _level(sums: Sequence[Sum], order: Sequence[Node]) -> None:
 
     Sums that no other one waits for share a level of their own: they can all come last.
     """
-    lefts: dict[object, list[Sum]] = {}
     rights: dict[object, list[Sum]] = {}
     for one in sums:
-        lefts.setdefault((one.guard, tuple([x for x, _ in one.terms])), []).append(one)
-        rights.setdefault((one.guard, frozenset([y for _, y in one.terms])), []).append(one)
-    sharing = {one.root: one for table in (lefts, rights) for each in table.values() if len(each) > 1 for one in each}
+        rights.setdefault((one.guard, tuple([y for _, y in one.terms])), []).append(one)
+    sharing = {one.root: one for each in rights.values() if len(each) > 1 for one in each}
     if not sharing:
         return
     needed: set[Node] = {i for one in sharing.values() for term in one.terms for i in term}
@@ -229,40 +202,20 @@ def _preferred(terms: Sequence[tuple[Node, Node]], place: dict[Node, int], uses:
     return sorted(terms, key=lambda term: (place[term[side]], place[term[not side]]))
 
 
-def _row(members: list[Sum], place: dict[Node, int], orders: dict[frozenset[Node], tuple[Node, ...]]) -> list[Sum]:
-    """Sums with the same left operands, in an order in which something has their right ones already."""
-    if len(members) > 1:
-        members = sorted(members, key=lambda one: place[one.terms[0][1]])
-        for i in range(len(members[0].terms)):
-            rights = [one.terms[i][1] for one in members]
-            there = orders.get(frozenset(rights))
-            if there is not None and len(there) == len(rights):
-                return [members[rights.index(y)] for y in there]
-    return members
-
-
 def _grid(
-    rows: list[list[Sum]], place: dict[Node, int], uses: dict[Node, int], orders: dict[frozenset[Node], tuple[Node, ...]]
+    members: list[Sum], place: dict[Node, int], uses: dict[Node, int], orders: dict[frozenset[Node], tuple[Node, ...]]
 ) -> Grid:
-    """Rows with the same right operands, term by term, in an order in which something has their left ones already."""
-    # A row has its terms in the order of its own left operands: those of equal right ones belong together.
-    aligned = [sorted(range(len(row[0].terms)), key=lambda i, row=row: place[row[0].terms[i][1]]) for row in rows]  # type: ignore[misc]
-    if len(aligned[0]) > 1:
-        terms = rows[0][0].terms
-        wanted = {term: number for number, term in enumerate(_preferred(terms, place, uses))}
-        numbers = sorted(range(len(terms)), key=lambda k: wanted[terms[aligned[0][k]]])
-        aligned = [[own[k] for k in numbers] for own in aligned]
-    if len(rows) > 1:
-        for k in range(len(aligned[0])):
-            lefts = [unswapped(row[0].terms[own[k]][0]) for row, own in zip(rows, aligned, strict=True)]
-            there = orders.get(frozenset(lefts))
-            if there is not None and len(there) == len(lefts):
-                again = [lefts.index(x) for x in there]
-                rows, aligned = [rows[i] for i in again], [aligned[i] for i in again]
-                break
-    lefts_of = [[row[0].terms[i][0] for i in own] for row, own in zip(rows, aligned, strict=True)]
-    rights_of = [[one.terms[i][1] for i in aligned[0]] for one in rows[0]]
-    return Grid(rows, lefts_of, rights_of)
+    """Sums with the same right operands, in an order in which something has their left ones joined already."""
+    terms = members[0].terms
+    wanted = {term: number for number, term in enumerate(_preferred(terms, place, uses))}
+    numbers = sorted(range(len(terms)), key=lambda i: wanted[terms[i]])
+    for i in numbers if len(members) > 1 else ():
+        lefts = [unswapped(one.terms[i][0]) for one in members]
+        there = orders.get(frozenset(lefts))
+        if there is not None and len(there) == len(lefts):
+            members = [members[lefts.index(x)] for x in there]
+            break
+    return Grid(members, [[one.terms[i][0] for i in numbers] for one in members], [terms[i][1] for i in numbers])
 
 
 # ---------------------------------------------------------------------------------------------------- the graph again
@@ -273,9 +226,7 @@ class _Rebuilding:
 
     def __init__(self, blocks: Sequence[Block], record: Record, exclude: frozenset[str]):
         self.record, self.exclude = record, exclude
-        self.members = {
-            one.root: (one, block, i, j) for block in blocks for i, row in enumerate(block.rows) for j, one in enumerate(row)
-        }
+        self.members = {one.root: (one, block, i) for block in blocks for i, one in enumerate(block.members)}
         self.operands = {block: block.nodes() for block in blocks}
         self.products: dict[Block, Node] = {}
         self.final: dict[Node, Node] = {}
@@ -317,14 +268,14 @@ class _Rebuilding:
     def _goes_on(self, block: Block) -> bool:
         return self.record.by_rules != self.record.most and f"products.{block.rule}" not in self.record.left_out
 
-    def _member(self, one: Sum, block: Block, i: int, j: int) -> Node | None:
+    def _member(self, one: Sum, block: Block, i: int) -> Node | None:
         """What comes in the place of a sum; None if there is nothing, and its rule is left out."""
         before, building.origin = building.origin, one.root.origins[0]
         try:
             product = self.products.get(block)
             if product is None:
                 product = self.products[block] = self._product(block)
-            found = block.part(product, i, j)
+            found = block.part(product, i)
             for other in one.others:
                 found = o.add(found, self.final[other])
         except Exception as error:  # whatever it is, the program does not need this rule
@@ -349,7 +300,6 @@ class _Rebuilding:
 
 
 products = Whole([
-    Rule("products", [p.matmul(X, Y)], same_left, "rounding"),
     Rule("products", [p.matmul(X, Y)], same_right, "rounding"),
     Rule("products", [p.matmul(X, Y) + p.matmul(Z, W)], sum_of_products, "rounding"),
 ])  # fmt: skip

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import kgraph.ir.ops as o
 from kgraph.ir.node import Node
+from kgraph.ir.passes.joining import swapped, swaps
 from kgraph.ir.pattern import Pattern, alone, attr, named, p, var
 from kgraph.ir.rewrite import Rules
 
@@ -62,23 +63,13 @@ def left_first(x: Node, y: Node, z: Node, c: Node) -> Node | str:
     return "it would not be fewer products"
 
 
-def _swaps(perm: tuple[int, ...]) -> bool:
-    """Whether the last two axes change places, and no others."""
-    n = len(perm)
-    return n >= 2 and perm == (*range(n - 2), n - 1, n - 2)
-
-
-def _swapped(x: Node) -> Node:
-    return o.transpose(x, perm=(*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
-
-
 @linear.rule(
     p.transpose(alone(p.matmul(p.transpose(X, perm=attr("inner")), Y)), perm=attr("outer")),
     claim="rounding",
 )
 def transposed_left(x: Node, y: Node, inner: tuple[int, ...], outer: tuple[int, ...]) -> Node | str:
     """transpose(transpose(x) @ y) -> transpose(y) @ x"""
-    return o.matmul(_swapped(y), x) if _swaps(inner) and _swaps(outer) else "other axes change places"
+    return o.matmul(swapped(y), x) if swaps(inner) and swaps(outer) else "other axes change places"
 
 
 @linear.rule(
@@ -87,7 +78,7 @@ def transposed_left(x: Node, y: Node, inner: tuple[int, ...], outer: tuple[int, 
 )
 def transposed_right(x: Node, y: Node, inner: tuple[int, ...], outer: tuple[int, ...]) -> Node | str:
     """transpose(x @ transpose(y)) -> y @ transpose(x)"""
-    return o.matmul(y, _swapped(x)) if _swaps(inner) and _swaps(outer) else "other axes change places"
+    return o.matmul(y, swapped(x)) if swaps(inner) and swaps(outer) else "other axes change places"
 
 
 # ---------------------------------------------------------------------------------------------------- factors

@@ -1,7 +1,7 @@
-"""Which products are merged: grids of sums of products, the ways to compute them, and the choice of those that cost least.
+"""Which products are merged: groups of sums of products, the ways to compute them, and the choice of those that cost least.
 
-What products are joined of is shared: the joined weights of a layer by all steps, the joined cotangents of a step by the
-gradients of weights and of states. So no grid is judged by itself: each pays its share of what it joins, and grids that cost
+What products are joined of is shared: the joined weights of a layer by all steps, what a step is joined of by its gates and by
+the gradients of their weights. So no group is judged by itself: each pays its share of what it joins, and groups that cost
 more than the products one by one are left as they are, until the rest of them is worth it.
 """
 
@@ -36,7 +36,7 @@ from kgraph.ir.types import TensorType
 
 #: So many products are merged at most, and so many operands joined.
 MOST = 128
-#: How often each grid may think again.
+#: How often each group may think again.
 ROUNDS = 6
 
 _ALL = (0, 2**63 - 1, 1)
@@ -127,7 +127,7 @@ class Block:
         return o.index(apart, form="s" * lead + "i", numbers=(*_ALL * lead, i))
 
 
-class Grid:
+class Group:
     """Sums with the same right operands, and the ways to compute them.
 
     Args:
@@ -165,7 +165,7 @@ class Grid:
 
 
 class _Way:
-    """One way to compute a grid: its blocks, what they join, and what they cost without that."""
+    """One way to compute a group: its blocks, what they join, and what they cost without that."""
 
     __slots__ = ("blocks", "joins", "cost")
 
@@ -175,12 +175,12 @@ class _Way:
         self.cost = plus(*[block.cost(sizes) for block in blocks])
 
 
-def chosen_blocks(grids: Iterable[Grid], exclude: Collection[str], sources: Sources) -> list[Block]:
+def chosen_blocks(groups: Iterable[Group], exclude: Collection[str], sources: Sources) -> list[Block]:
     """The blocks that cost less than their sums one by one."""
     sizes = Sizes()
     ways: list[list[_Way]] = []
-    for grid in grids:
-        found = [_Way(blocks, sizes) for blocks in grid.ways(exclude, sources)]
+    for group in groups:
+        found = [_Way(blocks, sizes) for blocks in group.ways(exclude, sources)]
         if len(found) > 1:
             ways.append(found)
     possible: dict[Join, int] = {}

@@ -19,7 +19,7 @@ from kgraph.ir.node import Graph, Node
 from kgraph.ir.origin import building
 from kgraph.ir.passes.fitting import Sources
 from kgraph.ir.passes.joining import made
-from kgraph.ir.passes.merging import MOST, Block, Grid, Sum, chosen_blocks, unswapped
+from kgraph.ir.passes.merging import MOST, Block, Group, Sum, chosen_blocks, unswapped
 from kgraph.ir.pattern import p, var
 from kgraph.ir.record import Record
 from kgraph.ir.rewrite import Rule, leave_out, refines
@@ -78,7 +78,7 @@ def _blocks(order: Sequence[Node], roots: Sequence[Node], exclude: Collection[st
     if len(sums) == 1 and len(sums[0].terms) == 1:
         return []
     place = {node: number for number, node in enumerate(order)}
-    return chosen_blocks(_grids(sums, order, place, uses), exclude, sources)
+    return chosen_blocks(_groups(sums, order, place, uses), exclude, sources)
 
 
 # ---------------------------------------------------------------------------------------------------- sums of products
@@ -137,10 +137,10 @@ class _Sums:
         return True
 
 
-# ---------------------------------------------------------------------------------------------------- grids
+# ---------------------------------------------------------------------------------------------------- groups
 
 
-def _grids(sums: list[Sum], order: Sequence[Node], place: dict[Node, int], uses: dict[Node, int]) -> list[Grid]:
+def _groups(sums: list[Sum], order: Sequence[Node], place: dict[Node, int], uses: dict[Node, int]) -> list[Group]:
     """The sums by their right operands, but for products that have none in common with others."""
     for one in sums:
         one.terms.sort(key=lambda term: (place[term[1]], place[term[0]]))
@@ -157,7 +157,7 @@ def _grids(sums: list[Sum], order: Sequence[Node], place: dict[Node, int], uses:
     for members in groups.values():
         if len(members) > 1 or len(members[0].terms) > 1:
             for start in range(0, len(members), MOST):
-                found.append(_grid(members[start : start + MOST], place, uses, orders))
+                found.append(_group(members[start : start + MOST], place, uses, orders))
     return found
 
 
@@ -202,9 +202,9 @@ def _preferred(terms: Sequence[tuple[Node, Node]], place: dict[Node, int], uses:
     return sorted(terms, key=lambda term: (place[term[side]], place[term[not side]]))
 
 
-def _grid(
+def _group(
     members: list[Sum], place: dict[Node, int], uses: dict[Node, int], orders: dict[frozenset[Node], tuple[Node, ...]]
-) -> Grid:
+) -> Group:
     """Sums with the same right operands, in an order in which something has their left ones joined already."""
     terms = members[0].terms
     wanted = {term: number for number, term in enumerate(_preferred(terms, place, uses))}
@@ -215,7 +215,7 @@ def _grid(
         if there is not None and len(there) == len(lefts):
             members = [members[lefts.index(x)] for x in there]
             break
-    return Grid(members, [[one.terms[i][0] for i in numbers] for one in members], [terms[i][1] for i in numbers])
+    return Group(members, [[one.terms[i][0] for i in numbers] for one in members], [terms[i][1] for i in numbers])
 
 
 # ---------------------------------------------------------------------------------------------------- the graph again

@@ -215,6 +215,29 @@ def test_bodies_of_loops() -> None:
         np.testing.assert_allclose(f([value])[:, t_], h, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("cheap")
+def test_gradients_of_gradients_draws_and_updates() -> None:
+    value = np.random.default_rng(0).normal(size=(4, 3))
+
+    def results(exclude: Sequence[str]) -> tuple[list[Any], Any, dict[str, int]]:
+        a, b = K.placeholder((4, 3), dtype="float64"), K.variable(np.arange(9.0).reshape(3, 3) / 9, "float64")
+        noise = [K.random_normal((4, 3), seed=seed, dtype="float64") for seed in (1, 1)]
+        total = K.sum(K.tanh(K.dot(a, b) + K.dot(K.tanh(a), b)) + K.dot(noise[0], b) * K.dot(noise[1], b))
+        (slope,) = K.gradients(total, [b])
+        (curve,) = K.gradients(K.sum(K.square(slope)), [b])
+        f = K.function([a], [total, slope, curve], [(b, b - 0.1 * slope)], engine="numpy", exclude=exclude)
+        return [f([value]) for _ in range(2)], K.get_value(b), ops(f.optimized().roots)
+
+    found, after, counts = results([])
+    wanted, wanted_after, all_counts = results([rule.name for rule in products.rules])
+    assert counts["matmul"] < all_counts["matmul"]
+    assert counts["random_normal"] == all_counts["random_normal"] == 2
+    for call, other in zip(found, wanted, strict=True):
+        for one, another in zip(call, other, strict=True):
+            np.testing.assert_allclose(one, another, rtol=1e-9)
+    np.testing.assert_allclose(after, wanted_after, rtol=1e-9)
+
+
 # ---------------------------------------------------------------------------------------------------- whether it pays
 
 

@@ -51,3 +51,13 @@ def test_without_a_compiler() -> None:
         assert found["sin"].calls == 3
         assert found["scan"].calls == found["cond"].calls == 1
         assert sum(row.seconds for row in profile.nodes()) == pytest.approx(profile.seconds)
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_time_is_not_taken_from_what_a_rule_goes_past_on_its_way_to_an_operand() -> None:
+    x, w = K.placeholder((None, 30), name="x"), K.variable(np.ones((30, 30)))
+    e = K.exp(K.dot(x, w) * 0.01)
+    loss = K.sum(K.square(e / K.sum(e, axis=1, keepdims=True)))
+    f = K.function([x], K.gradients(loss, [w]), engine="theano", optimize=False)
+    found = {(row.op, row.role) for row in f.profile([np.ones((4, 30))], runs=1).nodes()}
+    assert {("matmul", "forward"), ("exp", "forward"), ("matmul", "gradient")} <= found

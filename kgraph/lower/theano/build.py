@@ -150,7 +150,8 @@ class Builder:
         waiting = [made]
         while waiting:
             variable = waiting.pop()
-            if id(variable) in known or variable.owner is None:
+            # What another node has become is not this one's, though a rule may have gone past an operand to it (`_unstretched`).
+            if id(variable) in known or variable.owner is None or _numbers(variable):
                 continue
             known.add(id(variable))
             for output in variable.owner.outputs:
@@ -163,14 +164,12 @@ class Builder:
 
     def placed(self, apply: Any) -> list[Path]:
         """Where the nodes are that an application of a Theano op is known to compute, in order."""
-        numbers = {
-            entry[1]
-            for output in apply.outputs
-            for trace in getattr(output.tag, "trace", ())
-            for entry in trace
-            if entry[0] == _PLACES
-        }
-        return [self.places[number] for number in sorted(numbers)]
+        return [self.places[number] for number in sorted({n for output in apply.outputs for n in _numbers(output)})]
+
+
+def _numbers(variable: Any) -> list[int]:
+    """The places that a variable is marked with."""
+    return [entry[1] for trace in getattr(variable.tag, "trace", ()) for entry in trace if entry[0] == _PLACES]
 
 
 def _conformed(value: Any, type: TensorType) -> Any:

@@ -150,7 +150,7 @@ class Builder:
         waiting = [made]
         while waiting:
             variable = waiting.pop()
-            # What another node has become is not this one's, though a rule may have gone past an operand to it (`_unstretched`).
+            # What another node has become is not this one's, though a rule may go past an operand to it (`_unstretched`).
             if id(variable) in known or variable.owner is None or _numbers(variable):
                 continue
             known.add(id(variable))

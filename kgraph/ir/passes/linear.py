@@ -14,7 +14,7 @@ from collections.abc import Callable
 import kgraph.ir.ops as o
 from kgraph.ir.node import Node
 from kgraph.ir.passes.joining import swapped, swaps
-from kgraph.ir.pattern import Pattern, alone, attr, named, p, var
+from kgraph.ir.pattern import Pattern, alone, attr, named, p, var, whole
 from kgraph.ir.rewrite import Rules
 
 linear = Rules("linear")
@@ -164,19 +164,18 @@ def scale_in_bias(y: Node, b: Node, s: Node, z: Node, out: Node) -> Node | str:
     return shifted.op(_applied(y, z * factor), bias * factor)
 
 
-@linear.rule(
-    *[alone(each + B) + C for each in _product()],
-    *[alone(each - B) + C for each in _product()],
-    *[alone(each + B) - C for each in _product()],
-    *[alone(each - B) - C for each in _product()],
-    claim="rounding",
-)
-def one_bias(y: Node, b: Node, c: Node, out: Node) -> Node | str:
+_SHIFTED = [alone(named("shifted", shifted)) for shifted in (whole() + whole(), whole() - whole())]
+
+
+@linear.rule(*[each + C for each in _SHIFTED], *[each - C for each in _SHIFTED], claim="rounding")
+def one_bias(shifted: Node, c: Node, out: Node) -> Node | str:
     """(conv(x, z) + b) + c -> conv(x, z) + (b + c), where b and c have one number for each of the last axis"""
-    first, second = _along_last(b, y), _along_last(c, y)
-    if first is None or second is None or y.type is not out.type:
-        return "they are not both a bias for each of the last axis"
-    shifted = next(i for i in out.inputs if y in i.inputs)
-    if shifted.op is o.add:
-        return y + out.op(first, second)
-    return y - (first - second if out.op is o.add else first + second)
+    for y, b in (shifted.inputs, shifted.inputs[::-1])[: 2 if shifted.op is o.add else 1]:
+        if y.op not in (o.matmul, o.conv) or y.type is not out.type:
+            continue
+        first, second = _along_last(b, y), _along_last(c, y)
+        if first is not None and second is not None:
+            if shifted.op is o.add:
+                return y + out.op(first, second)
+            return y - (first - second if out.op is o.add else first + second)
+    return "it is no product, or they are not both a bias for each of the last axis"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +24,9 @@ for _name in ("KGRAPH_BACKEND", "KERAS_BACKEND"):
 if _worker := os.environ.get("PYTEST_XDIST_WORKER"):
     _cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     os.environ["XDG_CACHE_HOME"] = os.path.join(_cache, f"kgraph-tests-{_worker}")
+# A shell has what it starts in the background ignore Ctrl-C, and so do the processes that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from kgraph import phase  # noqa: E402
 from kgraph.config import Settings, changed, settings  # noqa: E402

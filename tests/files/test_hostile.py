@@ -164,7 +164,7 @@ def test_any_json_in_the_place_of_a_part(value: Any, key: str | None) -> None:
     path = Path(os.environ["KERAS_HOME"]) / "json.safetensors"
     header, graph, tensors = unpacked(saved(path, everything()))
     if key is None:
-        graph = value
+        graph = json.dumps(value)
     else:
         graph[key] = value
     path.write_bytes(packed(header, graph, tensors))

@@ -145,12 +145,20 @@ def _terms(node: Node, most: int = MOST_TERMS) -> list[Term]:
         minus, node = waiting.pop()
         if node.op is o.negative:
             waiting.append((not minus, node.inputs[0]))
-        elif node.op in (o.add, o.subtract) and not is_nothing(node.inputs[1]) and len(found) + len(waiting) < most:
-            x, y = node.inputs
-            waiting += [(minus != (node.op is o.subtract), y), (minus, x)]
+            continue
+        total = node.inputs[0] if node.op is o.transpose else node  # its axes may have changed places after it was added up
+        if total.op in (o.add, o.subtract) and not is_nothing(total.inputs[1]) and len(found) + len(waiting) < most:
+            x, y = total.inputs if total is node else [_transposed(i, node.attr("perm")) for i in total.inputs]
+            waiting += [(minus != (total.op is o.subtract), y), (minus, x)]
         else:
             found.append((minus, node))
     return found
+
+
+def _transposed(x: Node, perm: tuple[int, ...]) -> Node:
+    for _ in range(len(perm) - x.ndim):
+        x = o.expand_dims(x, axis=0)
+    return o.transpose(x, perm=perm)
 
 
 def _total(terms: list[Term]) -> Node:

@@ -21,7 +21,7 @@ from kgraph import backend as K
 
 x = K.placeholder((None, 64), name="x")
 small = K.variable(np.ones((64, 64)), name="small")
-large = K.variable(np.ones((64, 512)), name="large")
+large = K.variable(np.ones((64, 4096)), name="large")
 hidden = K.tanh(K.dot(x, small))
 wide = K.dot(hidden, large)
 loss = K.mean(wide)
@@ -100,7 +100,7 @@ def test_which_variable_holds_most_memory(command: Run) -> None:
     status, text, _ = command("memory", "model.py:loss", "--engine", "numpy", "--size", "n=2")
     assert status == 0
     table = text[text.index("\nvariable ") + 1 :].splitlines()
-    assert table[1].split()[:2] == ["large", f"{64 * 512 * 4:,}"]
+    assert table[1].split()[:2] == ["large", f"{64 * 4096 * 4:,}"]
     assert isinstance(json.loads(command("memory", "model.py:loss", "--json")[1])["memory"], dict)
 
 

@@ -122,6 +122,7 @@ class _Index:
 
     def __init__(self, rules: Sequence[Rule]):
         self._rows: Rows = tuple([(rule, order) for rule in rules for order in rule.orders])
+        self._of: dict[Op, Rows] = {}
         self._near: dict[tuple[Op, ...], Rows] = {}
         self._fitting: dict[Any, Rows] = {}
 
@@ -130,7 +131,10 @@ class _Index:
         key = (node.op, *[i.op for i in node.inputs[:MOST_OPERANDS]])
         near = self._near.get(key)
         if near is None:
-            near = self._near[key] = tuple([row for row in self._rows if row[1].may_fit(key)])
+            of = self._of.get(node.op)
+            if of is None:
+                of = self._of[node.op] = tuple([row for row in self._rows if row[1].may_fit(node.op)])
+            near = self._near[key] = tuple([row for row in of if row[1].may_fit(key)])
         if len(near) <= _FEW:
             return near
         ops = ops_around(node)
@@ -170,12 +174,13 @@ def rewrite(graph: Graph, rules: Iterable[Rule], record: Record, seconds: float 
       seconds: how long it may take; None for as much as the graph has nodes for. When they are over, the best so far is given.
     """
     rules = tuple([rule for rule in rules if rule.name not in record.left_out])
+    settled: dict[Graph, dict[Node, Node]] = {}
     while True:
         kept, counted = len(record), record.by_rules
         try:
-            sweep = _Sweep(rules, record, seconds)
+            sweep = _Sweep(rules, record, seconds, settled)
             found = sweep.graph(graph)
-            if found == graph or not sweep.freed(found):
+            if found == graph or sweep.is_settled(found):
                 return found
             graph = found
         except _Circle as circle:
@@ -204,7 +209,14 @@ class _Circle(Exception):
 
 
 class _Sweep:
-    def __init__(self, rules: Sequence[Rule], record: Record, seconds: float | None):
+    """One way through a graph and its bodies.
+
+    Attributes:
+      settled: of each graph and body that the sweep before has given, the nodes that have nothing new to try.
+    """
+
+    def __init__(self, rules: Sequence[Rule], record: Record, seconds: float | None, settled: dict[Graph, dict[Node, Node]]):
+        self.settled = settled
         self.index = _index_of(tuple(rules))
         self.record = record
         self.seconds = seconds
@@ -221,23 +233,27 @@ class _Sweep:
         if self.until is None:
             allowed = MOST_SECONDS + SECONDS_A_NODE * len(order) if self.seconds is None else self.seconds
             self.until = time.monotonic() + allowed
-        found = graph.with_roots(_Level(self, _uses(order, graph.roots)).normal(graph.roots))
+        level = _Level(self, _uses(order, graph.roots), dict(self.settled.get(graph, ())))
+        found = graph.with_roots(level.normal(graph.roots))
         self.done.add(found)
         return found
 
+    def is_settled(self, found: Graph) -> bool:
+        """Whether no pattern fits now that did not before others had gone, in the graph as it is now and in its bodies.
 
-    def freed(self, found: Graph) -> bool:
-        """Whether a pattern fits now that did not before others had gone: in the graph, or in the body of one, as it is now."""
-        pending = [found] if self.shared else []
-        while pending:
-            graph = pending.pop()
-            order = toposort(graph.roots)
-            uses = _uses(order, graph.roots)
-            for pattern, node in self.shared:
-                if node in uses and pattern.mismatch(node, {}, uses) is None:
-                    return True
-            pending += [node.attr(name) for node in order for name in node.op.bodies]
-        return False
+        All that does not depend on such a node is as it was: `settled` tells the next sweep.
+        """
+        if not self.shared:
+            return True
+        order = toposort(found.roots)
+        uses = _uses(order, found.roots)
+        fits = {node for pattern, node in self.shared if node in uses and pattern.mismatch(node, {}, uses) is None}
+        settled = self.settled[found] = {}
+        for node in order:
+            unsettled = [name for name in node.op.bodies if not self.is_settled(node.attr(name))]
+            if not unsettled and node not in fits and settled.keys() >= set(node.inputs):
+                settled[node] = node
+        return len(settled) == len(order)
 
 
 def _uses(order: Iterable[Node], roots: Iterable[Node]) -> dict[Node, int]:
@@ -264,11 +280,10 @@ class _Level:
       row: node that rules have made -> how many in a row, counted from a node of the graph.
     """
 
-    def __init__(self, sweep: _Sweep, uses: dict[Node, int]):
-        self.sweep, self.uses = sweep, uses
+    def __init__(self, sweep: _Sweep, uses: dict[Node, int], final: dict[Node, Node]):
+        self.sweep, self.uses, self.final = sweep, uses, final
         self.known = set(uses)
         self.instead: dict[Node, Node] = {}
-        self.final: dict[Node, Node] = {}
         self.became: dict[Node, tuple[Node, Rule | None]] = {}
         self.row: dict[Node, int] = {}
 
@@ -376,10 +391,16 @@ class _Level:
         inputs = tuple([final[i] for i in node.inputs])
         if inputs != node.inputs:
             return rebuilt(node, inputs), None
-        for rule, order in self.sweep.index.fitting(node):
-            after = self._apply(rule, order, node)
-            if after is not None:
-                return after, rule
+        rows = self.sweep.index.fitting(node)
+        if rows:
+            before, building.origin = building.origin, node.origins[0]
+            try:
+                for rule, order in rows:
+                    after = self._apply(rule, order, node)
+                    if after is not None:
+                        return after, rule
+            finally:
+                building.origin = before
         if node.op.bodies:
             return rebuilt(node, inputs, self.sweep.graph), None
         return node, None
@@ -388,15 +409,12 @@ class _Level:
         record = self.sweep.record
         if rule.name in record.left_out or self.sweep.over or record.by_rules == record.most:
             return None
-        before, building.origin = building.origin, node.origins[0]
         try:
             after = rule.apply(order, node, self.uses)
         except Exception as error:  # whatever it is, the program does not need this rule
             message = str(getattr(error, "message", error)).partition("\n")[0]
             leave_out(rule, f"raised {type(error).__name__}: {message}", record)
             return None
-        finally:
-            building.origin = before
         if after is node or not isinstance(after, Node):
             if isinstance(after, Mismatch) and after.shared:
                 self.sweep.shared[order, node] = None

@@ -373,7 +373,8 @@ def test_neighbours_share_a_sweep(mine: Rules) -> None:
 @given(graphs())
 def test_uses_are_counted_while_the_graph_changes(sample: Sample) -> None:
     roots = sample.graph.roots
-    level = rewrite._Level(rewrite._Sweep(list(chosen().rules()), Record(), None), rewrite._uses(toposort(roots), roots))
+    sweep = rewrite._Sweep(list(chosen().rules()), Record(), None, {})
+    level = rewrite._Level(sweep, rewrite._uses(toposort(roots), roots), {})
     found = level.normal(roots)
     wanted = rewrite._uses(toposort(found), found)
     assert {node: level.uses[node] for node in wanted} == wanted
@@ -397,3 +398,11 @@ def test_what_is_used_once_in_the_graph_as_it_was_and_twice_as_it_is_stays_share
     found = rewrite.rewrite(Graph([], [o.exp(middle), o.sqrt(middle)]), rules, Record()).outputs
     assert found == (o.tanh(o.sin(x)), o.sqrt(middle))
     assert normal(o.exp(middle), rules) is o.cos(x)
+
+
+@quick
+@given(graphs())
+def test_nothing_is_left_to_rewrite(sample: Sample) -> None:
+    rules = list(chosen().rules())
+    found = rewrite.rewrite(sample.graph, rules, Record())
+    assert rewrite.rewrite(found, rules, Record()) == found

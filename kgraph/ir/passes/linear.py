@@ -173,7 +173,8 @@ def one_bias(shifted: Node, c: Node, out: Node) -> Node | str:
     for y, b in (shifted.inputs, shifted.inputs[::-1])[: 2 if shifted.op is o.add else 1]:
         if y.op not in (o.matmul, o.conv) or y.type is not out.type:
             continue
-        first, second = _along_last(b, y), _along_last(c, y)
+        first = _along_last(b, y)
+        second = None if first is None else _along_last(c, y)
         if first is not None and second is not None:
             if shifted.op is o.add:
                 return y + out.op(first, second)

@@ -17,7 +17,7 @@ from kgraph.ir.passes.stabilise.rules import (
     product,
     stabilise,
 )
-from kgraph.ir.passes.stabilise.search import LINEAR, NO, Labels, Search, bottom, inner, may_find, tail
+from kgraph.ir.passes.stabilise.search import LINEAR, NO, Labels, Search, bottom, inner, may_find, tail, unmoved
 from kgraph.ir.pattern import whole
 
 #: Terms of one sum that are looked at.
@@ -76,12 +76,16 @@ def cancel(out: Node) -> Node | str:
             continue
         factors = [left] if left.op is not o.multiply else list(left.inputs)
         sources = [_source(f) for f in factors]
-        if not any(source is not None for source in sources) or not may_find(right):
+        if not any(source is not None for source in sources) or not may_find(right, _is_positive):
             continue
         made = _cancelled(factors, sources, right, tuple(range(out.ndim)))
         if made is not None:
             return fitted(made, out)
     return "nothing is divided by a factor"
+
+
+def _is_positive(divisor: Node) -> bool:
+    return _source(unmoved(divisor)) is not None
 
 
 def _cancelled(factors: list[Node], sources: list[Node | None], right: Node, labels: Labels) -> Node | None:

@@ -20,7 +20,7 @@ from kgraph.ir.passes.stabilise.rules import (
     stabilise,
     unshifted,
 )  # fmt: skip
-from kgraph.ir.passes.stabilise.search import LINEAR, NO, Labels, Search, bottom, may_find, tail
+from kgraph.ir.passes.stabilise.search import LINEAR, NO, Labels, Search, bottom, is_of_exponentials, may_find, tail
 from kgraph.ir.pattern import alone, number_of, p, var, whole
 
 X = var("x")
@@ -182,7 +182,7 @@ def factor(out: Node) -> Node | str:
         return "no factor is an exponential"
     for left, right in ((a, b), (b, a)):
         for e, others in _exponentials(left) if left.op in _FACTORS else ():
-            if e.ndim != out.ndim or right.op not in LINEAR or not may_find(right, True):
+            if e.ndim != out.ndim or right.op not in LINEAR or not may_find(right, is_of_exponentials, True):
                 continue
             found, search = _share(e)
             rest = search.out(right, tuple(range(out.ndim))[out.ndim - right.ndim :])

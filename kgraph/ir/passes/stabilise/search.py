@@ -72,39 +72,51 @@ LINEAR = frozenset((
     o.broadcast_like, o.sigmoid, o.transpose, o.stop_gradient,
 ))  # fmt: skip
 
+_PLAIN = LINEAR - {o.divide, o.sigmoid, o.subtract}
+
 #: (divisor, its labels) -> what is left of dividing by it (None: nothing, it is gone), or NO.
 Test = Callable[[Node, Labels], "Node | str | None"]
 NO = "no"
 
 
-def may_find(node: Node, sigmoids: bool = False) -> bool:
+def may_find(node: Node, fits: Callable[[Node], bool], sigmoids: bool = False) -> bool:
     """Whether a search may find something: a look without labels, before one for each factor is begun.
 
     Args:
+      fits: whether a divisor is worth a search.
       sigmoids: whether these count too.
     """
-    waiting, left = [node], MOST
-    while waiting and left:
-        left -= 1
-        node = waiting.pop(0)  # what is near comes first
+    waiting = [node]  # what is near comes first
+    for visited, node in enumerate(waiting):  # which grows meanwhile
         op = node.op
-        if op is o.divide:
+        if op in _PLAIN:
+            waiting += node.inputs
+        elif op is o.divide:
             x, divisor = node.inputs
-            if _is_of_exponentials(divisor):
+            if fits(divisor):
                 return True
             waiting.append(x)
         elif op is o.sigmoid:
             if sigmoids:
                 return True
-        elif op is o.subtract and sigmoids and is_complement(node):
-            return True
-        elif op in LINEAR:
+        elif op is o.subtract:
+            if sigmoids and is_complement(node):
+                return True
             waiting += node.inputs
+        if visited == MOST:
+            break
     return False
 
 
-def _is_of_exponentials(node: Node) -> bool:
-    """Whether a divisor may be one that a rule knows."""
+def unmoved(node: Node) -> Node:
+    """What a node is, under what changes its axes alone."""
+    while node.op in _MOVING:
+        node = node.inputs[0]
+    return node
+
+
+def is_of_exponentials(node: Node) -> bool:
+    """Whether exponentials are in a divisor: they, or what they are parts of, are looked for."""
     while node.op in _MOVING or node.op is o.add or node.op is o.sum or node.op is o.divide:
         if node.op is o.add and any(i.op is o.exp for i in node.inputs):
             return True
